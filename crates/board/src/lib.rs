@@ -1,0 +1,2 @@
+//! A small PC.
+#![forbid(unsafe_code)]

@@ -1,0 +1,81 @@
+//! The outside world as a vCPU sees it.
+
+use crate::StopReason;
+
+/// The bus's answer to one access.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply<T> {
+    /// Carried out.
+    Done(T),
+    /// Refused: the vCPU raises #GP(0). Only for MSRs.
+    Fault,
+    /// Somebody above the engine must answer. The engine stops *before* the instruction retires, reports the matching
+    /// [`crate::Exit`], and restarts the instruction once the answer is there.
+    Exit,
+}
+
+/// Asynchronous events waiting for a vCPU, most urgent first in the order the CPU takes them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// INIT has been received and not yet taken.
+    pub init: bool,
+    /// SIPI has been received while waiting for it.
+    pub sipi: bool,
+    /// NMI is latched.
+    pub nmi: bool,
+    /// The local APIC (or the 8259 through LINT0) has a deliverable external interrupt.
+    pub interrupt: bool,
+}
+
+impl Pending {
+    /// Whether anything waits.
+    pub fn any(self) -> bool {
+        self.init || self.sipi || self.nmi || self.interrupt
+    }
+}
+
+/// Everything around the vCPUs: I/O ports, memory-mapped devices, MSRs that belong to no CPU core, interrupts, timers.
+///
+/// Addresses are guest-physical, sizes are in bytes (1, 2, 4 or 8), `vcpu` is the index of the accessing vCPU. The engine
+/// calls [`Bus::advance`] with the current time before every other call whose result depends on time.
+pub trait Bus {
+    /// Read from memory that is not RAM. Unclaimed addresses read as all ones.
+    fn mmio_read(&mut self, vcpu: usize, gpa: u64, size: usize) -> Reply<u64>;
+    /// Write to memory that is not RAM. Unclaimed addresses ignore it.
+    fn mmio_write(&mut self, vcpu: usize, gpa: u64, size: usize, value: u64) -> Reply<()>;
+    /// IN, size 1, 2 or 4. Unclaimed ports read as all ones.
+    fn port_read(&mut self, vcpu: usize, port: u16, size: usize) -> Reply<u32>;
+    /// OUT, size 1, 2 or 4.
+    fn port_write(&mut self, vcpu: usize, port: u16, size: usize, value: u32) -> Reply<()>;
+    /// RDMSR of an MSR that the CPU core does not own (local APIC, TSC deadline, hypervisor).
+    fn msr_read(&mut self, vcpu: usize, index: u32) -> Reply<u64>;
+    /// WRMSR, likewise.
+    fn msr_write(&mut self, vcpu: usize, index: u32, value: u64) -> Reply<()>;
+    /// Task priority as CR8 shows it: bits 7:4 of the APIC's TPR, 0..=15.
+    fn cr8(&self, vcpu: usize) -> u64;
+    /// MOV to CR8. `value` is 0..=15.
+    fn set_cr8(&mut self, vcpu: usize, value: u64);
+    /// The vCPU's TSC now differs from the reference TSC of [`crate::Clock`] by `offset` ticks; TSC deadlines follow.
+    fn set_tsc_offset(&mut self, vcpu: usize, offset: u64);
+
+    /// Let time pass until `now_ns`: every timer that is due by then fires. Time never goes back.
+    fn advance(&mut self, now_ns: u64);
+    /// When the next timer fires, in ns of virtual time. `None`: nothing will happen by itself.
+    fn next_event_ns(&self) -> Option<u64>;
+    /// What waits for this vCPU, whether or not it can take it now (the CPU knows its IF, shadow and NMI blocking).
+    fn pending(&self, vcpu: usize) -> Pending;
+    /// The INTA cycle: the vector of the highest-priority interrupt, which becomes in service. `None`: it has gone
+    /// meanwhile (no interrupt is taken).
+    fn take_interrupt(&mut self, vcpu: usize) -> Option<u8>;
+    /// Clear the NMI latch.
+    fn take_nmi(&mut self, vcpu: usize);
+    /// Take INIT: the APIC goes to its INIT state. Returns whether this vCPU is the boot processor, which restarts at the
+    /// reset vector while others wait for SIPI.
+    fn take_init(&mut self, vcpu: usize) -> bool;
+    /// Take SIPI: its vector. The vCPU starts in real mode at `vector << 12`.
+    fn take_sipi(&mut self, vcpu: usize) -> u8;
+    /// SIPI is accepted only while waiting for it (SDM vol. 3 section 9.4.4.1): the engine says when it is.
+    fn set_wait_for_sipi(&mut self, vcpu: usize, waiting: bool);
+    /// Whether a device asked the machine to stop since the last call (debug exit, reset, power-off). Taken by the call.
+    fn take_stop(&mut self) -> Option<StopReason>;
+}

@@ -1,0 +1,61 @@
+//! MSR indices, SDM vol. 4 and APM vol. 2 appendix A.
+
+/// Time-stamp counter.
+pub const TSC: u32 = 0x10;
+/// Local APIC base.
+pub const APIC_BASE: u32 = 0x1B;
+/// IA32_FEATURE_CONTROL.
+pub const FEATURE_CONTROL: u32 = 0x3A;
+/// TSC adjustment.
+pub const TSC_ADJUST: u32 = 0x3B;
+/// Microcode revision.
+pub const BIOS_SIGN_ID: u32 = 0x8B;
+/// MTRR capabilities.
+pub const MTRR_CAP: u32 = 0xFE;
+/// SYSENTER code segment.
+pub const SYSENTER_CS: u32 = 0x174;
+/// SYSENTER stack pointer.
+pub const SYSENTER_ESP: u32 = 0x175;
+/// SYSENTER entry point.
+pub const SYSENTER_EIP: u32 = 0x176;
+/// IA32_MISC_ENABLE.
+pub const MISC_ENABLE: u32 = 0x1A0;
+/// Debug control.
+pub const DEBUGCTL: u32 = 0x1D9;
+/// First variable-range MTRR (base 0).
+pub const MTRR_PHYS_BASE0: u32 = 0x200;
+/// Page attribute table.
+pub const PAT: u32 = 0x277;
+/// MTRR default type.
+pub const MTRR_DEF_TYPE: u32 = 0x2FF;
+/// TSC deadline of the local APIC timer.
+pub const TSC_DEADLINE: u32 = 0x6E0;
+/// First x2APIC register.
+pub const X2APIC_BASE: u32 = 0x800;
+/// Last x2APIC register.
+pub const X2APIC_LAST: u32 = 0x8FF;
+/// Extended features.
+pub const EFER: u32 = 0xC000_0080;
+/// SYSCALL selectors.
+pub const STAR: u32 = 0xC000_0081;
+/// SYSCALL entry, 64-bit.
+pub const LSTAR: u32 = 0xC000_0082;
+/// SYSCALL entry, compatibility mode.
+pub const CSTAR: u32 = 0xC000_0083;
+/// SYSCALL flag mask.
+pub const SFMASK: u32 = 0xC000_0084;
+/// FS.base.
+pub const FS_BASE: u32 = 0xC000_0100;
+/// GS.base.
+pub const GS_BASE: u32 = 0xC000_0101;
+/// The other GS.base, swapped in by SWAPGS.
+pub const KERNEL_GS_BASE: u32 = 0xC000_0102;
+/// RDTSCP's auxiliary value.
+pub const TSC_AUX: u32 = 0xC000_0103;
+
+/// APIC_BASE: this is the boot processor.
+pub const APIC_BASE_BSP: u64 = 1 << 8;
+/// APIC_BASE: x2APIC mode.
+pub const APIC_BASE_EXTD: u64 = 1 << 10;
+/// APIC_BASE: APIC enabled.
+pub const APIC_BASE_ENABLE: u64 = 1 << 11;

@@ -1,0 +1,222 @@
+"""The native module: guest memory, the software CPU and the board, without policy.
+
+Everything here is private to the package. `Vm` is one machine on the software engine. It is driven by exits: `run`
+returns when something above the engine must be decided, and the next `run` carries the answer.
+"""
+
+from collections.abc import Sequence
+from typing import Final, final
+
+VERSION: Final[str]
+"""Version of the package that the module was built for; `paravirt` refuses another."""
+PROFILE: Final[str]
+"""`"release"` or `"debug"`."""
+
+class NativeError(Exception):
+    """Base of what the native module raises by itself; `paravirt.errors` translates."""
+
+class MemoryRangeError(NativeError):
+    """Some byte of a range is not RAM, or not mapped. `args[1]` is the address, `args[2]` the length."""
+
+class HostError(NativeError):
+    """The host refused something: a mapping, a write to the console."""
+
+@final
+class ExitKind:
+    """Numbers of `Exit.kind`."""
+
+    HYPERCALL: Final = 0
+    EXCEPTION: Final = 1
+    PORT_READ: Final = 2
+    PORT_WRITE: Final = 3
+    MMIO_READ: Final = 4
+    MMIO_WRITE: Final = 5
+    MSR_READ: Final = 6
+    MSR_WRITE: Final = 7
+    CPUID: Final = 8
+    HALT: Final = 9
+    BREAKPOINT: Final = 10
+    STEP: Final = 11
+    SHUTDOWN: Final = 12
+    DEADLOCK: Final = 13
+    BUDGET: Final = 14
+    DEBUG_EXIT: Final = 15
+    RESET: Final = 16
+    SOFT_RESET: Final = 17
+    POWER_OFF: Final = 18
+
+@final
+class Exit:
+    """One exit. Fields that a kind does not use are 0."""
+
+    @property
+    def kind(self) -> int: ...
+    @property
+    def vcpu(self) -> int:
+        """Index of the vCPU; 0 where the whole machine exits."""
+    @property
+    def address(self) -> int:
+        """Port, MSR index, GPA, exception vector, or CPUID leaf."""
+    @property
+    def size(self) -> int:
+        """Bytes of a port or MMIO access."""
+    @property
+    def value(self) -> int:
+        """What is written; an exception's error code; a CPUID subleaf; what was written to `isa-debug-exit`."""
+    @property
+    def has_error_code(self) -> bool: ...
+    @property
+    def registers(self) -> tuple[int, int, int, int, int, int, int, int, int, int, int]:
+        """Of a hypercall: rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10 (full width), rip."""
+    @property
+    def cpl(self) -> int:
+        """Of a hypercall: current privilege level, 0..=3."""
+    @property
+    def mode(self) -> int:
+        """Of a hypercall: code width of the caller in bits, 16, 32 or 64; 0 in real and virtual-8086 mode."""
+
+@final
+class Memory:
+    """RAM by guest-physical address. Writes mark pages dirty and drop decoded code."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of RAM."""
+    def ranges(self) -> list[tuple[int, int]]:
+        """RAM as (gpa, length), ascending; two entries when it goes on above the hole at 3 GiB."""
+    def read(self, gpa: int, length: int) -> bytes:
+        """Raises MemoryRangeError."""
+    def write(self, gpa: int, data: bytes | bytearray | memoryview) -> None:
+        """All or nothing. Raises MemoryRangeError."""
+    def read_int(self, gpa: int, size: int) -> int:
+        """Little-endian, size 1, 2, 4 or 8. Raises MemoryRangeError."""
+    def write_int(self, gpa: int, size: int, value: int) -> None:
+        """As `read_int`; `value` is truncated to `size`."""
+    def take_dirty_pages(self) -> list[int]:
+        """GPAs of the 4096-byte pages written since the last call, ascending."""
+
+@final
+class Vm:
+    """A machine on the software engine."""
+
+    def __init__(
+        self,
+        *,
+        cpus: int,
+        memory_bytes: int,
+        host: str,
+        seed: int,
+        slice_instructions: tuple[int, int] = (500, 4000),
+        tsc_khz: int = 1_000_000,
+        start_unix_ns: int = 0,
+    ) -> None:
+        """Make the machine, all vCPUs in their reset state (boot processor 0 at the reset vector, others waiting for SIPI).
+
+        host: `"intel"`, `"amd"` or `"lguest"`: what silicon does. slice_instructions: least and most
+        instructions (inclusive) that a vCPU runs before the next gets its turn; `seed` draws from it. start_unix_ns: what
+        the CMOS clock and `wall clock` show at virtual time 0. Raises HostError, ValueError.
+        """
+
+    memory: Final[Memory]
+
+    # -- running
+    def run(self, max_instructions: int | None = None, answer: int | None = None) -> Exit:
+        """Run until the next exit. Releases the interpreter lock; checks for signals (raises KeyboardInterrupt).
+
+        max_instructions: of all vCPUs together; then the exit is BUDGET. answer: completes the last exit: for a hypercall, a
+        read, or RDMSR the value (a hypercall's goes to RAX, zero-extended EAX outside 64-bit code); for writes any number.
+        None after an exit that wants an answer: the instruction is restarted and exits again, unless RIP was set.
+        """
+    def answer_cpuid(self, eax: int, ebx: int, ecx: int, edx: int) -> None:
+        """Complete a CPUID exit; then call `run` without an answer."""
+    def answer_fault(self) -> None:
+        """Complete the last exit by #GP(0) at the instruction; then call `run` without an answer."""
+    def answer_done(self) -> None:
+        """Complete a hypercall and change no register; then call `run` without an answer."""
+    def inject_exception(self, vcpu: int, vector: int, error_code: int | None = None, cr2: int | None = None) -> None:
+        """Deliver an exception at the vCPU's RIP before anything else; interception does not apply to it."""
+    def step(self, vcpu: int) -> Exit:
+        """Execute one instruction of one vCPU; STEP, or the exit that it caused."""
+    def interrupt(self) -> None:
+        """From another thread or a signal handler: make `run` return BUDGET soon."""
+
+    # -- what the engine may decide by itself, and what exits
+    def set_host(self, host: str) -> None:
+        """Change the silicon beneath the guest, as a migration does. CPUID stays what the guest was told."""
+    def set_cpuid(self, leaves: Sequence[tuple[int, int | None, int, int, int, int]]) -> None:
+        """The whole CPUID table of every vCPU: (leaf, subleaf or None for any, eax, ebx, ecx, edx).
+
+        The engine itself fills in what changes while running: APIC ids (leaf 1 EBX, 0xB/0x1F EDX, 0x8000001E EAX),
+        OSXSAVE, OSPKE, and the APIC bit. Features are available to the guest iff announced here. Leaves not in the table read
+        as the vendor does beyond the maximum (see `set_cpuid_default`)."""
+    def intercept_exception(self, vector: int, enabled: bool) -> None: ...
+    def intercept_cpuid(self, enabled: bool) -> None: ...
+    def intercept_halt(self, enabled: bool) -> None: ...
+    def claim_ports(self, first: int, last: int) -> None:
+        """I/O ports first..=last exit to the caller, whatever device of the board is there."""
+    def claim_msrs(self, first: int, last: int) -> None: ...
+    def claim_mmio(self, gpa: int, length: int) -> None: ...
+    def release_ports(self, first: int, last: int) -> None: ...
+    def release_msrs(self, first: int, last: int) -> None: ...
+    def release_mmio(self, gpa: int, length: int) -> None: ...
+    def add_breakpoint(self, gva: int) -> None:
+        """Exit BREAKPOINT before the instruction at this linear address, on any vCPU; `run` then goes on past it."""
+    def remove_breakpoint(self, gva: int) -> None: ...
+    def set_policy_port(self, name: str, enabled: bool) -> None:
+        """Turn an optional device on or off before the first run: `"testdev"`, `"debug-exit"`, `"debugcon"`, `"pci-testdev"`."""
+
+    # -- state
+    def get_register(self, vcpu: int, name: str) -> int:
+        """Names as in crates/vcpu/src/register.rs: "rax", "rip", "cs_base", "cr3", "efer" ... KeyError for others."""
+    def set_register(self, vcpu: int, name: str, value: int) -> None: ...
+    def get_registers(self, vcpu: int) -> dict[str, int]: ...
+    def get_msr(self, vcpu: int, index: int) -> int:
+        """As RDMSR would read it, bypassing exits. KeyError if the MSR does not exist."""
+    def set_msr(self, vcpu: int, index: int, value: int) -> None: ...
+    def translate(self, vcpu: int, gva: int, write: bool = False, user: bool | None = None) -> int | None:
+        """GPA of a linear address by the vCPU's page tables, without setting A or D; None if not mapped so.
+        user: check rights as CPL 3 (True), CPL 0 (False) or not at all (None)."""
+    def read_virtual(self, vcpu: int, gva: int, length: int) -> bytes:
+        """Raises MemoryRangeError with the first address that is not mapped."""
+    def write_virtual(self, vcpu: int, gva: int, data: bytes) -> None: ...
+    def is_halted(self, vcpu: int) -> bool: ...
+    def wake(self, vcpu: int) -> None:
+        """End HLT as a kick does; if not in HLT, the next HLT returns at once."""
+    def flush_tlb(self, vcpu: int) -> None: ...
+    def reset_vcpu(self, vcpu: int) -> None: ...
+    def boot_protected32(self, vcpu: int, entry: int, eax: int, ebx: int) -> None:
+        """Multiboot's entry state: flat 32-bit protected mode, interrupts off."""
+    def recent_blocks(self, vcpu: int) -> list[tuple[int, int, int]]:
+        """The last (up to 16) basic blocks executed, oldest first: (linear address, bytes, instructions)."""
+    def state_hash(self) -> int:
+        """64-bit hash of all vCPU, board state and RAM pages ever written: equal runs give equal hashes."""
+
+    # -- interrupts
+    def deliver_interrupt(self, apic_id: int, vector: int, delivery_mode: int = 0) -> bool:
+        """Fixed (0) or NMI (4) by local APIC id, as an IPI with physical destination. False if there is no such APIC."""
+    def set_irq(self, gsi: int, level: bool) -> None: ...
+    def apic_ids(self) -> list[int]: ...
+    def apic_eoi_state(self, vcpu: int) -> tuple[int, bool]:
+        """(number of bits set in ISR, IRR is empty); for PV EOI."""
+    def set_pv_eoi(self, vcpu: int, gpa: int | None) -> None:
+        """PV EOI area of a vCPU (a 4-byte word in RAM, 4-byte aligned) or None. The board sets and honours its bit 0."""
+
+    # -- time
+    def now_ns(self) -> int:
+        """Virtual time since power-on."""
+    def tsc(self, vcpu: int) -> int: ...
+    def tsc_offset(self, vcpu: int) -> int:
+        """Guest TSC minus reference TSC, modulo 2**64."""
+    def instructions(self) -> int:
+        """Instructions retired by all vCPUs."""
+
+    # -- board
+    def set_console_fd(self, fd: int | None) -> None:
+        """Where serial port 1 writes, unbuffered. None: keep it for `take_console`. The fd stays the caller's."""
+    def take_console(self) -> bytes: ...
+    def console_input(self, data: bytes) -> None: ...
+    def set_fw_cfg(self, key: int, data: bytes) -> None:
+        """Content of a fw_cfg item, at most 1 MiB."""
+    def set_cmos(self, index: int, value: int) -> None: ...
+    def statistics(self) -> dict[str, int]:
+        """Counters: instructions, blocks_decoded, blocks_invalidated, exits_<kind>, interrupts, page_walks ..."""
