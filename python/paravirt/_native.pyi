@@ -131,6 +131,9 @@ class Vm:
         """Complete a CPUID exit; then call `run` without an answer."""
     def answer_fault(self) -> None:
         """Complete the last exit by #GP(0) at the instruction; then call `run` without an answer."""
+    def answer_default(self) -> None:
+        """Complete a port, MMIO, MSR, CPUID or HLT exit as it would have been without the claim or interception (the board
+        or the CPU does it); then call `run` without an answer."""
     def answer_done(self) -> None:
         """Complete a hypercall and change no register; then call `run` without an answer."""
     def inject_exception(self, vcpu: int, vector: int, error_code: int | None = None, cr2: int | None = None) -> None:
@@ -147,8 +150,10 @@ class Vm:
         """The whole CPUID table of every vCPU: (leaf, subleaf or None for any, eax, ebx, ecx, edx).
 
         The engine itself fills in what changes while running: APIC ids (leaf 1 EBX, 0xB/0x1F EDX, 0x8000001E EAX),
-        OSXSAVE, OSPKE, and the APIC bit. Features are available to the guest iff announced here. Leaves not in the table read
-        as the vendor does beyond the maximum (see `set_cpuid_default`)."""
+        OSXSAVE, OSPKE, and the APIC bit. Features are available to the guest iff announced here. A leaf with subleaves of
+        which none fits reads as zeros. Leaves not in the table: 0x40000000..=0x4FFFFFFF read as zeros when leaf 1 ECX bit 31
+        (a hypervisor is present) is announced; all others as the vendor does: zeros within the maximum of their range,
+        beyond it zeros on AMD and the data of the highest basic leaf on Intel (SDM vol. 2 CPUID)."""
     def intercept_exception(self, vector: int, enabled: bool) -> None: ...
     def intercept_cpuid(self, enabled: bool) -> None: ...
     def intercept_halt(self, enabled: bool) -> None: ...
@@ -168,7 +173,9 @@ class Vm:
     # -- state
     def get_register(self, vcpu: int, name: str) -> int:
         """Names as in crates/vcpu/src/register.rs: "rax", "rip", "cs_base", "cr3", "efer" ... KeyError for others."""
-    def set_register(self, vcpu: int, name: str, value: int) -> None: ...
+    def set_register(self, vcpu: int, name: str, value: int) -> None:
+        """Setting "rip" (any 64-bit value, canonical or not) abandons an unanswered exit and ends an STI or MOV SS shadow.
+        Raises KeyError for an unknown name, ValueError for a value that the register cannot hold."""
     def get_registers(self, vcpu: int) -> dict[str, int]: ...
     def get_msr(self, vcpu: int, index: int) -> int:
         """As RDMSR would read it, bypassing exits. KeyError if the MSR does not exist."""
@@ -184,6 +191,9 @@ class Vm:
         """End HLT as a kick does; if not in HLT, the next HLT returns at once."""
     def flush_tlb(self, vcpu: int) -> None: ...
     def reset_vcpu(self, vcpu: int) -> None: ...
+    def reset(self, hard: bool) -> None:
+        """Reset every vCPU and the board, as at power-on with its firmware's traces (hard) or INIT-like: vCPUs only (not
+        hard). RAM, virtual time, claims, CPUID and the console stay."""
     def boot_protected32(self, vcpu: int, entry: int, eax: int, ebx: int) -> None:
         """Multiboot's entry state: flat 32-bit protected mode, interrupts off."""
     def recent_blocks(self, vcpu: int) -> list[tuple[int, int, int]]:
@@ -218,5 +228,6 @@ class Vm:
     def set_fw_cfg(self, key: int, data: bytes) -> None:
         """Content of a fw_cfg item, at most 1 MiB."""
     def set_cmos(self, index: int, value: int) -> None: ...
+    def get_cmos(self, index: int) -> int: ...
     def statistics(self) -> dict[str, int]:
         """Counters: instructions, blocks_decoded, blocks_invalidated, exits_<kind>, interrupts, page_walks ..."""
