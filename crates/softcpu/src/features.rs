@@ -1,0 +1,26 @@
+//! Which instructions and modes the guest was told of.
+
+/// Feature words of CPUID, as the CPU's behaviour depends on them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// Leaf 1 ECX.
+    pub l1_ecx: u32,
+    /// Leaf 1 EDX.
+    pub l1_edx: u32,
+    /// Leaf 7.0 EBX.
+    pub l7_ebx: u32,
+    /// Leaf 7.0 ECX.
+    pub l7_ecx: u32,
+    /// Leaf 7.0 EDX.
+    pub l7_edx: u32,
+    /// Leaf 0x80000001 ECX.
+    pub x1_ecx: u32,
+    /// Leaf 0x80000001 EDX.
+    pub x1_edx: u32,
+    /// Leaf 0xD.1 EAX.
+    pub xsave_eax: u32,
+    /// Width of physical addresses, 32..=52.
+    pub physical_bits: u32,
+    /// The guest's CPU calls itself AMD (or Hygon).
+    pub amd: bool,
+}

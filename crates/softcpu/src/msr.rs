@@ -1,0 +1,5 @@
+//! MSRs that the core owns.
+
+/// Their values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Msrs {}

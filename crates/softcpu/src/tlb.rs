@@ -1,0 +1,143 @@
+//! The software TLB: linear pages to RAM, by the kind of access that is allowed without looking again.
+//!
+//! An entry exists only for RAM. It can be read through once the walk has set the accessed bit, and stored through once
+//! the dirty bit is set, the page is marked dirty in [`guestmem`], and no decoded code lives in it; so the fast paths in
+//! [`crate::mem`] have nothing left to check. Flushing everything when only something was asked for is always allowed (SDM vol. 3
+//! section 4.10.4.1).
+
+/// Who accesses. Each has entries of its own, so that changing between them costs nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum MmuIndex {
+    /// Supervisor who may touch user pages.
+    Supervisor = 0,
+    /// Supervisor kept from user pages by SMAP.
+    SupervisorSmap = 1,
+    /// CPL 3.
+    User = 2,
+    /// Every access must be looked at (data breakpoints, alignment checks): never holds an entry.
+    Checked = 3,
+}
+
+const ENTRIES: usize = 256;
+/// No page has this address.
+const INVALID: u64 = 1;
+
+#[derive(Clone, Copy)]
+struct Entry {
+    read: u64,
+    write: u64,
+    /// Added to a linear address gives the RAM offset.
+    addend: u64,
+}
+
+const EMPTY: Entry = Entry { read: INVALID, write: INVALID, addend: 0 };
+
+#[derive(Clone, Copy)]
+struct FetchEntry {
+    page: u64,
+    gpa: u64,
+}
+
+/// One vCPU's TLB.
+pub struct Tlb {
+    data: Box<[[Entry; ENTRIES]; 4]>,
+    fetch: [[FetchEntry; 64]; 2],
+    /// Some entry is a piece of a large page.
+    large: bool,
+    /// Counts flushes; whatever is derived from translations is stale when it changes.
+    pub epoch: u64,
+}
+
+impl Default for Tlb {
+    fn default() -> Self {
+        Self {
+            data: Box::new([[EMPTY; ENTRIES]; 4]),
+            fetch: [[FetchEntry { page: INVALID, gpa: 0 }; 64]; 2],
+            large: false,
+            epoch: 0,
+        }
+    }
+}
+
+#[inline(always)]
+fn page_of(linear: u64) -> u64 {
+    linear & !0xFFF
+}
+
+impl Tlb {
+    /// RAM offset for reading `bytes` at `linear`, if all lie in one page that may be read.
+    #[inline(always)]
+    pub fn read(&self, index: MmuIndex, linear: u64, bytes: u64) -> Option<u64> {
+        let entry = &self.data[index as usize & 3][(linear >> 12) as usize % ENTRIES];
+        (page_of(linear.wrapping_add(bytes - 1)) == entry.read).then(|| linear.wrapping_add(entry.addend))
+    }
+
+    /// RAM offset for storing `bytes` at `linear`, if all lie in one page that may be stored to with nothing to check.
+    #[inline(always)]
+    pub fn write(&self, index: MmuIndex, linear: u64, bytes: u64) -> Option<u64> {
+        let entry = &self.data[index as usize & 3][(linear >> 12) as usize % ENTRIES];
+        (page_of(linear.wrapping_add(bytes - 1)) == entry.write).then(|| linear.wrapping_add(entry.addend))
+    }
+
+    /// Remember that the page of `linear` is the RAM page of `offset`, readable, and storable if `write`.
+    pub fn insert(&mut self, index: MmuIndex, linear: u64, offset: u64, write: bool) {
+        if index == MmuIndex::Checked {
+            return;
+        }
+        let page = page_of(linear);
+        let entry = &mut self.data[index as usize & 3][(linear >> 12) as usize % ENTRIES];
+        let addend = page_of(offset).wrapping_sub(page);
+        let same = entry.read == page && entry.addend == addend;
+        *entry =
+            Entry { read: page, write: if write || (same && entry.write == page) { page } else { INVALID }, addend };
+    }
+
+    /// GPA of the page of `linear` for fetching, by supervisor (false) or user (true).
+    #[inline(always)]
+    pub fn fetch(&self, user: bool, linear: u64) -> Option<u64> {
+        let entry = &self.fetch[usize::from(user)][(linear >> 12) as usize % 64];
+        (page_of(linear) == entry.page).then_some(entry.gpa)
+    }
+
+    /// Remember where the page of `linear` is fetched from.
+    pub fn insert_fetch(&mut self, user: bool, linear: u64, gpa: u64) {
+        self.fetch[usize::from(user)][(linear >> 12) as usize % 64] =
+            FetchEntry { page: page_of(linear), gpa: page_of(gpa) };
+    }
+
+    /// Forget everything.
+    pub fn flush(&mut self) {
+        *self.data = [[EMPTY; ENTRIES]; 4];
+        self.fetch = [[FetchEntry { page: INVALID, gpa: 0 }; 64]; 2];
+        self.large = false;
+        self.epoch += 1;
+    }
+
+    /// A piece of a large page is about to be inserted.
+    pub fn note_large(&mut self) {
+        self.large = true;
+    }
+
+    /// Forget the page of `linear`, of whatever size it is.
+    pub fn flush_page(&mut self, linear: u64) {
+        // Entries are 4 KiB pieces and do not know the size of their page.
+        if self.large {
+            return self.flush();
+        }
+        for table in self.data.iter_mut() {
+            table[(linear >> 12) as usize % ENTRIES] = EMPTY;
+        }
+        for table in &mut self.fetch {
+            table[(linear >> 12) as usize % 64].page = INVALID;
+        }
+        self.epoch += 1;
+    }
+
+    /// Forget which pages may be stored to without a look: dirty bits were cleared, or code was decoded.
+    pub fn close_for_stores(&mut self) {
+        for entry in self.data.iter_mut().flatten() {
+            entry.write = INVALID;
+        }
+    }
+}
