@@ -39,7 +39,7 @@ $(VENV)/.installed: $(VENV)/.tools $(RUST_SOURCES) README.md
 	touch $@
 
 demo: $(VENV)/.installed
-	@$(BIN)/python examples/demo.py
+	@PARAVIRT=$(BIN)/paravirt BUILD=build sh examples/demo.sh
 
 test: test-rust test-python
 

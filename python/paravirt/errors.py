@@ -10,6 +10,7 @@
     │   └── GuestPointerError                ... and the guest gave the address: its own fault
     ├── BreakpointError (LookupError)        a breakpoint names nothing
     ├── MachineStateError (RuntimeError)     not now: not booted, closed, already running
+    ├── BuildError (RuntimeError)            a guest cannot be compiled
     └── EngineError (RuntimeError)           the engine or the host refused something
 
 What a *guest* does wrong is none of these: it gets a fault or a status, as on a real machine.
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "BreakpointError",
+    "BuildError",
     "ConfigurationError",
     "EngineError",
     "GuestMemoryError",
@@ -110,6 +112,14 @@ class BreakpointError(ParavirtError, LookupError):
 
 class MachineStateError(ParavirtError, RuntimeError):
     """The machine is not in a state for this: not booted, closed, or running."""
+
+
+class BuildError(ParavirtError, RuntimeError):
+    """A guest cannot be compiled. `output` is what the compiler said, if it was started."""
+
+    def __init__(self, message: str, *, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
 
 
 class EngineError(ParavirtError, RuntimeError):

@@ -1,0 +1,91 @@
+"""The command `paravirt`. One file per command: it parses, calls the API and prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from paravirt._version import __version__
+from paravirt.cli.build import build
+from paravirt.cli.run import run
+from paravirt.errors import ParavirtError
+
+__all__ = ["main"]
+
+STATUS_USAGE = 2
+STATUS_INTERRUPTED = 130
+"""As a shell reports a command that SIGINT ended: 128 + 2."""
+
+app = typer.Typer(
+    name="paravirt",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(run)
+app.command()(build)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"paravirt {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _paravirt(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
+    ),
+) -> None:
+    """Run x86 kernels under the paravirtual interface and on the CPU vendor of your choice.
+
+    No virtualization hardware and no privileges are needed: guests run on a software CPU. Hypercalls made with the
+    other vendor's instruction are repaired while the guest runs.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(_status_of(arguments))
+
+
+def _status_of(arguments: Sequence[str] | None) -> int:
+    try:
+        status = app(args=arguments, prog_name="paravirt", standalone_mode=False)
+        sys.stdout.flush()
+    except typer.TyperException as error:
+        return _fail(error.format_message())
+    except ParavirtError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        _forget_stdout()
+        return _fail("cannot write to stdout: nobody reads it any more")
+    except OSError as error:
+        _forget_stdout()
+        return _fail(_describe_os_error(error))
+    except KeyboardInterrupt:
+        return STATUS_INTERRUPTED
+    return status if isinstance(status, int) else 0
+
+
+def _describe_os_error(error: OSError) -> str:
+    text = (error.strerror or str(error)).lower()
+    return f"{text}: {error.filename!r}" if error.filename else text
+
+
+def _fail(message: str) -> int:
+    line = " ".join(message.split())
+    sys.stderr.write(f"paravirt: error: {line}\n")
+    return STATUS_USAGE
+
+
+def _forget_stdout() -> None:
+    """Python flushes stdout once more at exit; what is there can go nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
