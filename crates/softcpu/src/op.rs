@@ -88,6 +88,10 @@ pub struct Op {
     pub seg: u8,
     /// Whatever else the handler needs: condition code, repeat prefix, third register ...
     pub extra: u8,
+    /// Operand size in bytes: 1, 2, 4 or 8.
+    pub size: u8,
+    /// Address size in bytes: 2, 4 or 8.
+    pub address: u8,
     /// Bytes of the instruction, 1..=15.
     pub len: u8,
     /// Its first byte, counted from the first byte of the block.
@@ -110,6 +114,8 @@ impl Op {
             scale: 0,
             seg: 0,
             extra: 0,
+            size: 0,
+            address: 0,
             len: 0,
             at: 0,
             nth: 0,

@@ -1,5 +1,7 @@
 //! From bytes to ops.
 
+mod system_table;
+
 use crate::cpu::CodeMode;
 use crate::features::Features;
 use crate::op::Op;

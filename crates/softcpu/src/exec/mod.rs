@@ -1,1 +1,3 @@
 //! The handlers of ops, by family.
+
+pub mod addr;

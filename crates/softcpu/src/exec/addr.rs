@@ -1,0 +1,133 @@
+//! Effective addresses and segmentation: from the memory operand of an op to a linear address.
+//!
+//! Handlers that are hot are compiled once for each [`Address`] kind, so that flat code pays for nothing but the
+//! addition. Everything else calls the functions, which work in every mode.
+
+use x86defs::segment as attr;
+use x86defs::vector;
+
+use crate::cpu::Cpu;
+use crate::engine::Env;
+use crate::op::{Op, Stop, Width, slot};
+use crate::segment::{CS, FS, SS};
+
+/// How the linear address of an op's memory operand is computed. The decoder picks the kind.
+pub trait Address {
+    /// The linear address of `bytes` bytes, checked for reading, or for writing too.
+    fn linear(cpu: &mut Cpu, op: &Op, bytes: u64, write: bool) -> Result<u64, Stop>;
+}
+
+/// 64-bit code with 64-bit addresses in a segment other than FS and GS.
+pub struct Flat64;
+/// 32-bit addresses in a segment that is flat.
+pub struct Flat32;
+/// Everything else: address size, base, limit and type are looked at.
+pub struct Segmented;
+
+impl Address for Flat64 {
+    #[inline(always)]
+    fn linear(cpu: &mut Cpu, op: &Op, _bytes: u64, _write: bool) -> Result<u64, Stop> {
+        Ok(sum(cpu, op))
+    }
+}
+
+impl Address for Flat32 {
+    #[inline(always)]
+    fn linear(cpu: &mut Cpu, op: &Op, _bytes: u64, _write: bool) -> Result<u64, Stop> {
+        Ok(sum(cpu, op) & 0xFFFF_FFFF)
+    }
+}
+
+impl Address for Segmented {
+    #[inline(never)]
+    fn linear(cpu: &mut Cpu, op: &Op, bytes: u64, write: bool) -> Result<u64, Stop> {
+        linear(cpu, op.seg, effective(cpu, op), bytes, write)
+    }
+}
+
+#[inline(always)]
+fn sum(cpu: &Cpu, op: &Op) -> u64 {
+    cpu.regs[slot(op.base)]
+        .wrapping_add(cpu.regs[slot(op.index)].wrapping_shl(u32::from(op.scale)))
+        .wrapping_add(op.disp as u64)
+}
+
+/// All ones in as many bytes.
+#[inline(always)]
+pub fn size_mask(bytes: u8) -> u64 {
+    match bytes {
+        1 => 0xFF,
+        2 => 0xFFFF,
+        4 => 0xFFFF_FFFF,
+        _ => u64::MAX,
+    }
+}
+
+/// The memory operand's offset in its segment.
+#[inline]
+pub fn effective(cpu: &Cpu, op: &Op) -> u64 {
+    sum(cpu, op) & size_mask(op.address)
+}
+
+/// The linear address of `bytes` bytes at `offset` in segment `seg`, checked for reading, or for writing if `write`:
+/// SDM vol. 3 sections 5.3 and 5.5. Paging, and whether the address is canonical, are checked by the access itself.
+#[inline]
+pub fn linear(cpu: &mut Cpu, seg: u8, offset: u64, bytes: u64, write: bool) -> Result<u64, Stop> {
+    if cpu.mode.is_64() {
+        return Ok(if seg >= FS { cpu.seg(seg).base.wrapping_add(offset) } else { offset });
+    }
+    let segment = *cpu.seg(seg);
+    let last = offset.wrapping_add(bytes.wrapping_sub(1));
+    if last > u64::from(segment.limit)
+        || segment.attributes & (attr::P | attr::CODE | attr::DC | attr::RW) != attr::P | attr::RW
+    {
+        check(cpu, seg, offset, last, write)?;
+    }
+    Ok(segment.base.wrapping_add(offset) & 0xFFFF_FFFF)
+}
+
+/// What [`linear`] does for anything but an access within an ordinary data segment.
+#[cold]
+fn check(cpu: &mut Cpu, seg: u8, offset: u64, last: u64, write: bool) -> Result<(), Stop> {
+    let segment = cpu.seg(seg);
+    let has = |bit: u16| segment.attributes & bit != 0;
+    let within = if has(attr::CODE) || !has(attr::DC) {
+        // Whether an access wraps at the end of 4 GiB is up to the model (SDM vol. 3 section 5.3.1): it does, as in flat code.
+        last <= u64::from(segment.limit) || segment.limit == u32::MAX
+    } else {
+        let top = if has(attr::DB) { 0xFFFF_FFFF } else { 0xFFFF };
+        offset > u64::from(segment.limit) && last <= top
+    };
+    // Real-mode segments have limits but no types: one writes through CS.
+    let allowed = cpu.mode.is_real()
+        || has(attr::P)
+            && match (has(attr::CODE), write) {
+                (false, false) => true,
+                (true, true) => false,
+                (true, false) | (false, true) => has(attr::RW),
+            };
+    if within && allowed {
+        return Ok(());
+    }
+    let vector = if seg == SS { vector::SS } else { vector::GP };
+    Err(cpu.raise_with(vector, 0))
+}
+
+/// Load the memory operand, in any mode.
+pub fn read_operand<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<T, Stop> {
+    let linear = Segmented::linear(cpu, op, T::BYTES, false)?;
+    cpu.read(env, linear, op.seg)
+}
+
+/// Store the memory operand, in any mode. End the handler as [`Cpu::write`] says.
+pub fn write_operand<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, value: T) -> Result<(), Stop> {
+    let linear = Segmented::linear(cpu, op, T::BYTES, true)?;
+    cpu.write(env, linear, op.seg, value)
+}
+
+/// Whether a near transfer to `offset` stays in the code segment; #GP(0) if not (SDM vol. 2 JMP, CALL, RET).
+#[inline]
+pub fn check_code_offset(cpu: &mut Cpu, offset: u64) -> Result<(), Stop> {
+    let inside = if cpu.mode.is_64() { cpu.is_canonical(offset) } else { offset <= u64::from(cpu.seg(CS).limit) };
+    if inside { Ok(()) } else { Err(cpu.gp0()) }
+}
