@@ -7,11 +7,12 @@ SECONDS ?= 60
 SEED ?= 1
 
 BIN := $(VENV)/bin
-CARGO_FLAGS := --workspace --jobs $(JOBS)
+CARGO_FLAGS := --workspace
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 PYTHON_DIRS := $(wildcard python tests benchmarks fuzz examples)
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export CARGO_BUILD_JOBS = $(JOBS)
 
 .PHONY: help demo test test-rust test-python lint lint-rust lint-python format bench fuzz wheel clean
 .DEFAULT_GOAL := help
@@ -35,7 +36,7 @@ $(VENV)/.tools: pyproject.toml
 
 # The package itself, editable: Python sources are used in place, the native module is rebuilt when Rust changes.
 $(VENV)/.installed: $(VENV)/.tools $(RUST_SOURCES) README.md
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet -- --jobs $(JOBS)
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet
 	touch $@
 
 demo: $(VENV)/.installed
@@ -74,7 +75,7 @@ fuzz: $(VENV)/.installed
 	$(BIN)/python fuzz/kernels.py --seconds $(SECONDS) --seed $(SEED)
 
 wheel: $(VENV)/.tools
-	$(BIN)/maturin build --release --out dist -- --jobs $(JOBS)
+	$(BIN)/maturin build --release --out dist
 
 clean:
 	rm -rf $(VENV) build dist target python/paravirt/_native*.so

@@ -340,7 +340,7 @@ uintptr_t pv_boot_info(void);
 int pv_cpu_count(void);
 /* This CPU, 0 = the one that booted. It is its initial APIC ID. */
 int pv_cpu(void);
-/* Start the other CPUs by INIT and SIPI; they wait for work. Returns the number of CPUs that run, this one included. */
+/* Start the other CPUs by INIT and SIPI, once; they wait for work. Returns the number of CPUs that run, this one included. */
 int pv_smp_start(void);
 /* Let a started CPU run work(argument); pv_wait until it has. Stacks are 16 KiB. */
 void pv_on_cpu(int cpu, void (*work)(void *argument), void *argument);

@@ -609,6 +609,8 @@ int pv_smp_start(void)
         pv_printf("paravirt guest: %d CPUs, but PV_MAX_CPUS is %d\n", wanted, PV_MAX_CPUS);
         pv_exit(STATUS_UNEXPECTED_EXCEPTION);
     }
+    if (count_started() == wanted)
+        return wanted;
     memcpy((void *)PV_TRAMPOLINE, pv_trampoline, (size_t)(pv_trampoline_end - pv_trampoline));
     pv_apic_enable();
     send_icr(0, 0x000C4500);                          /* INIT to all but this one */

@@ -1,0 +1,57 @@
+"""Fixtures for tests of whole guests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import paravirt as pv
+from paravirt.guest import build_guest
+
+from .support import GUESTS, MAX_INSTRUCTIONS, BuildGuest, GuestRun, RunGuest, SumInterface
+
+
+@pytest.fixture(scope="session")
+def guest_image(tmp_path_factory: pytest.TempPathFactory) -> BuildGuest:
+    """Compile tests/guests/NAME.c, once for each width; returns the image's path."""
+    directory = tmp_path_factory.mktemp("guests")
+
+    def image(name: str, bits: int = 64) -> Path:
+        path = directory / f"{name}-{bits}.elf"
+        return path if path.exists() else build_guest([GUESTS / f"{name}.c"], path, bits=bits, flags=["-Werror"])
+
+    return image
+
+
+@pytest.fixture
+def run_guest(guest_image: BuildGuest) -> RunGuest:
+    """Run tests/guests/NAME.c with arguments until it ends; options are those of Machine."""
+
+    def run(name: str, *arguments: str, bits: int = 64, **options: Any) -> GuestRun:
+        options.setdefault("interfaces", [SumInterface()])
+        machine = pv.Machine(**options)
+        machine.boot(guest_image(name, bits), args=arguments)
+        result = machine.run(max_instructions=MAX_INSTRUCTIONS)
+        return GuestRun(machine, result, machine.console.text)
+
+    return run
+
+
+@pytest.fixture(params=["intel", "amd"])
+def host(request: pytest.FixtureRequest) -> str:
+    """Both kinds of silicon with virtualization."""
+    return str(request.param)
+
+
+@pytest.fixture(params=[64, 32])
+def bits(request: pytest.FixtureRequest) -> int:
+    """Both widths of guest code."""
+    return int(request.param)
+
+
+@pytest.fixture
+def foreign(host: str) -> str:
+    """The instruction that is foreign to the host."""
+    return {"intel": "vmmcall", "amd": "vmcall"}[host]
