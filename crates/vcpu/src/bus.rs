@@ -15,7 +15,7 @@ pub enum Reply<T> {
 }
 
 /// Asynchronous events waiting for a vCPU, most urgent first in the order the CPU takes them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pending {
     /// INIT has been received and not yet taken.
     pub init: bool,

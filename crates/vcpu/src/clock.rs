@@ -1,7 +1,7 @@
 //! Virtual time. There is one source: nanoseconds since power-on. Everything else derives from it.
 
 /// Converts between nanoseconds and ticks of the reference TSC, without drift.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Clock {
     tsc_khz: u32,
 }

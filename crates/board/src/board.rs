@@ -1,0 +1,280 @@
+//! The board: its devices, how they are made and reset, and what the host does with them.
+
+use std::hash::{Hash, Hasher};
+use std::io::{self, Write};
+
+use guestmem::GuestMemory;
+use vcpu::{Clock, Pending, StopReason};
+
+use crate::claims::{PortClaims, RangeSet};
+use crate::deadlines::Deadlines;
+use crate::debug_exit::ShutdownPort;
+use crate::fw_cfg::{self, FwCfg};
+use crate::i8042::I8042;
+use crate::interrupts::StartUp;
+use crate::ioapic::IoApic;
+use crate::lapic::{ApicFeatures, LocalApic};
+use crate::output::Output;
+use crate::pic::Pic;
+use crate::pit::Pit;
+use crate::pv_eoi::PvEoi;
+use crate::reset::ResetPorts;
+use crate::serial::SerialPort;
+use crate::testdev::TestDevice;
+
+/// The most vCPUs a board has: as many as 8-bit APIC ids can name.
+pub const MAX_VCPUS: usize = 255;
+
+/// A device that a machine has or has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionalDevice {
+    /// `pc-testdev`: latch 0xE0, interrupt lines 0x2000, memory at 0xFF000000.
+    TestDevice,
+    /// `isa-debug-exit` at 0xF4, and Bochs' shutdown port 0x8900.
+    DebugExit,
+    /// Debug consoles at 0xE9 and 0x402.
+    DebugConsole,
+    /// `pci-testdev`.
+    PciTestDevice,
+}
+
+/// Which optional devices there are. By default all.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
+pub struct OptionalDevices {
+    /// See [`OptionalDevice::TestDevice`].
+    pub test_device: bool,
+    /// See [`OptionalDevice::DebugExit`].
+    pub debug_exit: bool,
+    /// See [`OptionalDevice::DebugConsole`].
+    pub debug_console: bool,
+    /// See [`OptionalDevice::PciTestDevice`].
+    pub pci_test_device: bool,
+}
+
+impl Default for OptionalDevices {
+    fn default() -> Self {
+        Self { test_device: true, debug_exit: true, debug_console: true, pci_test_device: true }
+    }
+}
+
+/// What a board is made from.
+pub struct BoardConfig {
+    /// Number of vCPUs, 1 to [`MAX_VCPUS`]. Their APIC ids are their indices; vCPU 0 is the boot processor.
+    pub vcpus: usize,
+    /// The machine's RAM, for devices that reach it by themselves.
+    pub memory: GuestMemory,
+    /// The reference TSC.
+    pub clock: Clock,
+    /// What the real-time clock shows at virtual time 0, in ns since 1970 UTC.
+    pub start_unix_ns: u64,
+    /// What CPUID announces about the local APIC.
+    pub apic: ApicFeatures,
+    /// Which optional devices there are.
+    pub devices: OptionalDevices,
+}
+
+/// A small PC around the vCPUs. See the crate's head.
+pub struct Board {
+    pub(crate) memory: GuestMemory,
+    pub(crate) devices: OptionalDevices,
+    pub(crate) now_ns: u64,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) stop: Option<StopReason>,
+
+    pub(crate) claimed_ports: PortClaims,
+    pub(crate) claimed_mmio: RangeSet,
+    pub(crate) claimed_msrs: RangeSet,
+
+    pub(crate) apics: Vec<LocalApic>,
+    /// What each vCPU would hear if it asked; kept up to date by [`Board::sync`].
+    pub(crate) pending: Vec<Pending>,
+    pub(crate) start_up: Vec<StartUp>,
+    pub(crate) pv_eoi: Vec<PvEoi>,
+    pub(crate) ioapic: IoApic,
+    pub(crate) pic: Pic,
+
+    pub(crate) pit: Pit,
+    pub(crate) serial: SerialPort,
+    pub(crate) debug_console: Output,
+    pub(crate) shutdown_port: ShutdownPort,
+    pub(crate) fw_cfg: FwCfg,
+    pub(crate) i8042: I8042,
+    pub(crate) reset_ports: ResetPorts,
+    pub(crate) test_device: TestDevice,
+    /// Port 0x80: POST codes, or a delay. Reads as the last value written.
+    pub(crate) post_code: u8,
+}
+
+/// Timers of the board besides the local APICs', which have the numbers of their vCPUs: added to the number of vCPUs.
+pub(crate) const TIMER_PIT: usize = 0;
+/// How many such timers there are.
+const OTHER_TIMERS: usize = 1;
+
+impl Board {
+    /// Make a board, everything as after power-on.
+    ///
+    /// # Panics
+    /// If `config.vcpus` is 0 or above [`MAX_VCPUS`].
+    pub fn new(config: BoardConfig) -> Self {
+        let vcpus = config.vcpus;
+        assert!((1..=MAX_VCPUS).contains(&vcpus), "a board has 1 to {MAX_VCPUS} vCPUs, not {vcpus}");
+        Self {
+            memory: config.memory,
+            devices: config.devices,
+            now_ns: 0,
+            deadlines: Deadlines::new(vcpus + OTHER_TIMERS),
+            stop: None,
+            claimed_ports: PortClaims::new(),
+            claimed_mmio: RangeSet::default(),
+            claimed_msrs: RangeSet::default(),
+            apics: (0..vcpus).map(|vcpu| LocalApic::new(vcpu, config.clock, config.apic)).collect(),
+            pending: vec![Pending::default(); vcpus],
+            start_up: (0..vcpus).map(StartUp::new).collect(),
+            pv_eoi: vec![PvEoi::default(); vcpus],
+            ioapic: IoApic::new(),
+            pic: Pic::new(),
+            pit: Pit::new(),
+            serial: SerialPort::new(),
+            debug_console: Output::default(),
+            shutdown_port: ShutdownPort::default(),
+            fw_cfg: FwCfg::new(),
+            i8042: I8042::new(),
+            reset_ports: ResetPorts::default(),
+            test_device: TestDevice::new(),
+            post_code: 0,
+        }
+    }
+
+    /// Number of vCPUs.
+    pub fn vcpus(&self) -> usize {
+        self.apics.len()
+    }
+
+    /// What CPUID announces about the local APIC from now on. APIC modes that are in use stay.
+    pub fn set_features(&mut self, features: ApicFeatures) {
+        for apic in &mut self.apics {
+            apic.set_features(features);
+        }
+    }
+
+    /// Add or remove an optional device. To be done before the guest runs.
+    pub fn set_optional(&mut self, device: OptionalDevice, present: bool) {
+        let devices = &mut self.devices;
+        *match device {
+            OptionalDevice::TestDevice => &mut devices.test_device,
+            OptionalDevice::DebugExit => &mut devices.debug_exit,
+            OptionalDevice::DebugConsole => &mut devices.debug_console,
+            OptionalDevice::PciTestDevice => &mut devices.pci_test_device,
+        } = present;
+    }
+
+    // -- claims
+
+    /// Ports `first..=last` are served above the engine, whatever device of the board is there.
+    pub fn claim_ports(&mut self, first: u16, last: u16) {
+        self.claimed_ports.set(first, last, true);
+    }
+
+    /// Undo [`Board::claim_ports`].
+    pub fn release_ports(&mut self, first: u16, last: u16) {
+        self.claimed_ports.set(first, last, false);
+    }
+
+    /// MSRs `first..=last` are served above the engine.
+    pub fn claim_msrs(&mut self, first: u32, last: u32) {
+        self.claimed_msrs.insert(first.into(), last.into());
+    }
+
+    /// Undo [`Board::claim_msrs`].
+    pub fn release_msrs(&mut self, first: u32, last: u32) {
+        self.claimed_msrs.remove(first.into(), last.into());
+    }
+
+    /// Guest-physical addresses `first..=last` that are not RAM are served above the engine.
+    pub fn claim_mmio(&mut self, first: u64, last: u64) {
+        self.claimed_mmio.insert(first, last);
+    }
+
+    /// Undo [`Board::claim_mmio`].
+    pub fn release_mmio(&mut self, first: u64, last: u64) {
+        self.claimed_mmio.remove(first, last);
+    }
+
+    // -- consoles
+
+    /// Where the serial port writes, unbuffered. `None`: bytes are kept for [`Board::take_console`], up to 64 MiB.
+    pub fn set_console(&mut self, sink: Option<Box<dyn Write + Send>>) {
+        self.serial.output().set_sink(sink);
+    }
+
+    /// What the guest wrote to the serial port since the last call, if it has no sink.
+    pub fn take_console(&mut self) -> Vec<u8> {
+        self.serial.output().take_captured()
+    }
+
+    /// Bytes for the guest to receive from the serial port.
+    pub fn console_input(&mut self, bytes: &[u8]) {
+        self.serial.receive(bytes);
+        self.serial_interrupt();
+    }
+
+    /// Where the debug consoles (ports 0xE9 and 0x402) write, as [`Board::set_console`].
+    pub fn set_debug_console(&mut self, sink: Option<Box<dyn Write + Send>>) {
+        self.debug_console.set_sink(sink);
+    }
+
+    /// What the guest wrote to the debug consoles since the last call, if they have no sink.
+    pub fn take_debug_console(&mut self) -> Vec<u8> {
+        self.debug_console.take_captured()
+    }
+
+    /// The reason for the last [`StopReason::HostError`].
+    pub fn take_host_error(&mut self) -> Option<io::Error> {
+        self.serial.output().take_error().or_else(|| self.debug_console.take_error())
+    }
+
+    // -- configuration that the guest reads
+
+    /// Content of a fw_cfg item.
+    ///
+    /// # Errors
+    /// If it has more than [`fw_cfg::MAX_ITEM_SIZE`] bytes.
+    pub fn set_fw_cfg(&mut self, key: u16, data: Vec<u8>) -> Result<(), fw_cfg::Error> {
+        self.fw_cfg.set_item(key, data)
+    }
+
+    /// Content of a named fw_cfg file; returns its key.
+    ///
+    /// # Errors
+    /// If it is too long, or the name is not possible.
+    pub fn set_fw_cfg_file(&mut self, name: &str, data: Vec<u8>) -> Result<u16, fw_cfg::Error> {
+        self.fw_cfg.set_file(name, data)
+    }
+
+    // -- stopping and hashing
+
+    /// Ask the engine to stop; the first reason wins.
+    pub(crate) fn request_stop(&mut self, reason: StopReason) {
+        self.stop.get_or_insert(reason);
+    }
+
+    /// Feed everything that can influence the guest's future to `hasher`. RAM is not part of it.
+    pub fn hash_state(&self, hasher: &mut impl Hasher) {
+        self.now_ns.hash(hasher);
+        self.devices.hash(hasher);
+        self.apics.hash(hasher);
+        self.pending.hash(hasher);
+        self.start_up.hash(hasher);
+        self.pv_eoi.hash(hasher);
+        self.ioapic.hash(hasher);
+        self.pic.hash(hasher);
+        self.pit.hash(hasher);
+        self.serial.hash(hasher);
+        self.shutdown_port.hash(hasher);
+        self.fw_cfg.hash(hasher);
+        self.i8042.hash(hasher);
+        self.reset_ports.hash(hasher);
+        self.test_device.hash(hasher);
+        self.post_code.hash(hasher);
+    }
+}

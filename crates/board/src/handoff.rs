@@ -1,0 +1,79 @@
+//! Reset, and the state that firmware would leave behind for a guest that is started without any.
+
+use crate::board::Board;
+use crate::interrupts::StartUp;
+use crate::pic::{MASTER_COMMAND, MASTER_DATA, SLAVE_COMMAND, SLAVE_DATA};
+use crate::pit;
+use crate::reset::ResetKind;
+use vcpu::{Bus, Pending};
+
+/// What a BIOS writes to the 8259s: edge-triggered, cascaded, vectors 8 and 0x70; all masked but timer and cascade.
+const PIC_SET_UP: [(u16, u8); 10] = [
+    (MASTER_COMMAND, 0x11),
+    (SLAVE_COMMAND, 0x11),
+    (MASTER_DATA, 0x08),
+    (SLAVE_DATA, 0x70),
+    (MASTER_DATA, 1 << 2),
+    (SLAVE_DATA, 2),
+    (MASTER_DATA, 1),
+    (SLAVE_DATA, 1),
+    (MASTER_DATA, 0xFA),
+    (SLAVE_DATA, 0xFF),
+];
+
+/// What a BIOS writes to the 8254: channel 0 in mode 2, count 65536, so 18.2 interrupts a second.
+const PIT_SET_UP: [(u16, u8); 3] = [(pit::CONTROL, 0x34), (pit::CHANNEL_0, 0), (pit::CHANNEL_0, 0)];
+
+impl Board {
+    /// Bring the board into the state in which firmware hands over to a boot loader: 8259s and 8254 programmed, virtual wire
+    /// mode on the boot processor.
+    pub fn firmware_handoff(&mut self) {
+        for (port, value) in PIT_SET_UP.into_iter().chain(PIC_SET_UP) {
+            self.write_ports(port, 1, value.into());
+        }
+        self.apics[0].set_virtual_wire();
+        self.sync_all();
+    }
+
+    /// Reset. [`ResetKind::Hard`]: all devices are as after power-on; what belongs to the host (consoles, claims, fw_cfg
+    /// items) stays, and so does time. [`ResetKind::Soft`]: the local APICs are as after INIT.
+    pub fn reset(&mut self, kind: ResetKind) {
+        for vcpu in 0..self.vcpus() {
+            self.reset_vcpu(vcpu, kind);
+        }
+        if kind == ResetKind::Hard {
+            self.reset_devices();
+        }
+        self.stop = None;
+        self.sync_all();
+        self.pit_changed();
+    }
+
+    fn reset_vcpu(&mut self, vcpu: usize, kind: ResetKind) {
+        self.pv_eoi_forget(vcpu);
+        match kind {
+            ResetKind::Hard => self.apics[vcpu].reset(),
+            ResetKind::Soft => self.apics[vcpu].init(),
+        }
+        self.pending[vcpu] = Pending::default();
+        self.start_up[vcpu] = StartUp::new(vcpu);
+    }
+
+    fn reset_devices(&mut self) {
+        self.pv_eoi_reset();
+        self.ioapic.reset();
+        self.pic.reset();
+        self.pit = pit::Pit::new();
+        self.serial.reset();
+        self.fw_cfg.reset();
+        self.i8042 = crate::i8042::I8042::new();
+        self.reset_ports.reset();
+        self.shutdown_port = Default::default();
+        self.test_device = crate::testdev::TestDevice::new();
+        self.post_code = 0;
+        for vcpu in 0..self.vcpus() {
+            // RESET clears the TSC's offset with the TSC itself.
+            self.set_tsc_offset(vcpu, 0);
+        }
+    }
+}
