@@ -16,6 +16,9 @@ from paravirt.cli.interface_option import make_interfaces
 from paravirt.cli.output import OutputStream
 from paravirt.errors import ConfigurationError
 
+DEFAULT_START_TIME = 1_767_225_600
+"""2026-01-01 00:00:00 UTC: always the same, so that two runs are the same."""
+
 STATUS_INTERRUPTED = 130
 """As a shell reports a command that SIGINT ended: 128 + 2."""
 
@@ -44,6 +47,9 @@ def run(
     cpu: Annotated[str, typer.Option(help="Guest CPU: a model and features, as default,+pcid,-smap.")] = "default",
     initrd: Annotated[str | None, typer.Option(help="A file to load as the kernel's first module.")] = None,
     seed: Annotated[int, typer.Option(help="Chooses the interleaving of vCPUs; the same seed gives the same run.")] = 0,
+    start_time: Annotated[
+        int, typer.Option(help="What the guest's clock shows at first, in seconds since 1970.")
+    ] = DEFAULT_START_TIME,
     trace: Annotated[
         str | None,
         typer.Option(metavar="KINDS", help="One line for each event: hypercall, fixup, msr, exit, all; with commas."),
@@ -73,6 +79,7 @@ def run(
             policy=policy,
             cpu=cpu,
             seed=seed,
+            start_unix_ns=start_time * 1_000_000_000,
             console=console,
             trace=Tracer(stream, trace) if trace is not None else None,
         )
