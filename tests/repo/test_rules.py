@@ -41,9 +41,9 @@ def test_stub_matches_native_module(tmp_path: Path) -> None:
 
 
 def test_exports() -> None:
-    """`paravirt.__all__` is sorted, without duplicates, and everything in it exists and is documented."""
+    """`paravirt.__all__` has no duplicates, and everything in it exists and is documented."""
     names = paravirt.__all__
-    assert list(names) == sorted(set(names))
+    assert len(names) == len(set(names))
     for name in names:
         value = getattr(paravirt, name)
         documented = getattr(value, "__doc__", None) or not callable(value)

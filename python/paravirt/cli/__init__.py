@@ -10,6 +10,7 @@ import typer
 
 from paravirt._version import __version__
 from paravirt.cli.build import build
+from paravirt.cli.output import OutputError
 from paravirt.cli.run import run
 from paravirt.errors import ParavirtError
 
@@ -57,20 +58,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _status_of(arguments: Sequence[str] | None) -> int:
     try:
         status = app(args=arguments, prog_name="paravirt", standalone_mode=False)
-        sys.stdout.flush()
+        _flush_stdout()
     except typer.TyperException as error:
         return _fail(error.format_message())
     except ParavirtError as error:
         return _fail(str(error))
-    except BrokenPipeError:
-        _forget_stdout()
-        return _fail("cannot write to stdout: nobody reads it any more")
     except OSError as error:
-        _forget_stdout()
         return _fail(_describe_os_error(error))
     except KeyboardInterrupt:
         return STATUS_INTERRUPTED
     return status if isinstance(status, int) else 0
+
+
+def _flush_stdout() -> None:
+    """Write what is buffered. Raises OutputError, and gives up stdout: Python would try once more at exit."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+        raise OutputError(f"cannot write to stdout: {(error.strerror or str(error)).lower()}") from error
 
 
 def _describe_os_error(error: OSError) -> str:
@@ -82,10 +92,3 @@ def _fail(message: str) -> int:
     line = " ".join(message.split())
     sys.stderr.write(f"paravirt: error: {line}\n")
     return STATUS_USAGE
-
-
-def _forget_stdout() -> None:
-    """Python flushes stdout once more at exit; what is there can go nowhere."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)

@@ -100,7 +100,7 @@ def result_as_dict(machine: Machine, result: Result) -> dict[str, Any]:
                 "rip": fixup.rip,
                 "gpa": fixup.gpa,
                 "symbol": fixup.symbol,
-                "action": str(fixup.action),
+                "action": fixup.action,
                 "found": fixup.found.hex(),
                 "replaced": fixup.replaced.hex() if fixup.replaced else None,
                 "time_ns": fixup.time_ns,

@@ -16,9 +16,6 @@ from paravirt.cli.interface_option import make_interfaces
 from paravirt.cli.output import OutputStream
 from paravirt.errors import ConfigurationError
 
-DEFAULT_START_TIME = 1_767_225_600
-"""2026-01-01 00:00:00 UTC: always the same, so that two runs are the same."""
-
 STATUS_INTERRUPTED = 130
 """As a shell reports a command that SIGINT ended: 128 + 2."""
 
@@ -48,8 +45,12 @@ def run(
     initrd: Annotated[str | None, typer.Option(help="A file to load as the kernel's first module.")] = None,
     seed: Annotated[int, typer.Option(help="Chooses the interleaving of vCPUs; the same seed gives the same run.")] = 0,
     start_time: Annotated[
-        int, typer.Option(help="What the guest's clock shows at first, in seconds since 1970.")
-    ] = DEFAULT_START_TIME,
+        int | None,
+        typer.Option(
+            help="What the guest's clock shows at first, in seconds since 1970. [default: the start of 2026]",
+            show_default=False,
+        ),
+    ] = None,
     trace: Annotated[
         str | None,
         typer.Option(metavar="KINDS", help="One line for each event: hypercall, fixup, msr, exit, all; with commas."),
@@ -66,7 +67,7 @@ def run(
     writes to isa-debug-exit (port 0xF4), as in QEMU (value << 1) | 1: a test kernel's success is 1. Without that it is
     0; 122 after a triple fault, 124 at a limit, 130 after Ctrl-C, 2 if the kernel could not be started.
     """
-    from paravirt.machine import Machine  # Not needed for --help.
+    from paravirt.machine import DEFAULT_START_UNIX_NS, Machine  # Not needed for --help.
     from paravirt.trace import Tracer
 
     console = _console_descriptor()
@@ -79,7 +80,7 @@ def run(
             policy=policy,
             cpu=cpu,
             seed=seed,
-            start_unix_ns=start_time * 1_000_000_000,
+            start_unix_ns=DEFAULT_START_UNIX_NS if start_time is None else start_time * 10**9,
             console=console,
             trace=Tracer(stream, trace) if trace is not None else None,
         )
