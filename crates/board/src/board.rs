@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use guestmem::GuestMemory;
 use vcpu::{Clock, Pending, StopReason};
 
+use crate::acpi_pm::AcpiPm;
 use crate::claims::{PortClaims, RangeSet};
 use crate::deadlines::Deadlines;
 use crate::debug_exit::ShutdownPort;
@@ -15,10 +16,13 @@ use crate::interrupts::StartUp;
 use crate::ioapic::IoApic;
 use crate::lapic::{ApicFeatures, LocalApic};
 use crate::output::Output;
+use crate::pci::Pci;
+use crate::pci_testdev::PciTestDevice;
 use crate::pic::Pic;
 use crate::pit::Pit;
 use crate::pv_eoi::PvEoi;
 use crate::reset::ResetPorts;
+use crate::rtc::Rtc;
 use crate::serial::SerialPort;
 use crate::testdev::TestDevice;
 
@@ -94,6 +98,9 @@ pub struct Board {
     pub(crate) pic: Pic,
 
     pub(crate) pit: Pit,
+    pub(crate) rtc: Rtc,
+    pub(crate) acpi_pm: AcpiPm,
+    pub(crate) pci: Pci,
     pub(crate) serial: SerialPort,
     pub(crate) debug_console: Output,
     pub(crate) shutdown_port: ShutdownPort,
@@ -101,14 +108,18 @@ pub struct Board {
     pub(crate) i8042: I8042,
     pub(crate) reset_ports: ResetPorts,
     pub(crate) test_device: TestDevice,
+    /// The PCI test device: its memory, and its ports.
+    pub(crate) pci_test_device: [PciTestDevice; 2],
     /// Port 0x80: POST codes, or a delay. Reads as the last value written.
     pub(crate) post_code: u8,
 }
 
 /// Timers of the board besides the local APICs', which have the numbers of their vCPUs: added to the number of vCPUs.
 pub(crate) const TIMER_PIT: usize = 0;
+pub(crate) const TIMER_RTC: usize = 1;
+pub(crate) const TIMER_ACPI: usize = 2;
 /// How many such timers there are.
-const OTHER_TIMERS: usize = 1;
+const OTHER_TIMERS: usize = 3;
 
 impl Board {
     /// Make a board, everything as after power-on.
@@ -134,6 +145,9 @@ impl Board {
             ioapic: IoApic::new(),
             pic: Pic::new(),
             pit: Pit::new(),
+            rtc: Rtc::new(config.start_unix_ns),
+            acpi_pm: AcpiPm::default(),
+            pci: Pci::new(config.devices.pci_test_device),
             serial: SerialPort::new(),
             debug_console: Output::default(),
             shutdown_port: ShutdownPort::default(),
@@ -141,6 +155,7 @@ impl Board {
             i8042: I8042::new(),
             reset_ports: ResetPorts::default(),
             test_device: TestDevice::new(),
+            pci_test_device: Default::default(),
             post_code: 0,
         }
     }
@@ -166,6 +181,7 @@ impl Board {
             OptionalDevice::DebugConsole => &mut devices.debug_console,
             OptionalDevice::PciTestDevice => &mut devices.pci_test_device,
         } = present;
+        self.pci.set_test_device(self.devices.pci_test_device);
     }
 
     // -- claims
@@ -251,6 +267,16 @@ impl Board {
         self.fw_cfg.set_file(name, data)
     }
 
+    /// A byte of the CMOS memory: `index` 0x0E to 0x7F. Time and registers below that are the clock's own.
+    pub fn set_cmos(&mut self, index: u8, value: u8) {
+        self.rtc.set_memory(index, value);
+    }
+
+    /// A byte of the CMOS memory.
+    pub fn cmos(&self, index: u8) -> u8 {
+        self.rtc.memory(index)
+    }
+
     // -- stopping and hashing
 
     /// Ask the engine to stop; the first reason wins.
@@ -269,12 +295,16 @@ impl Board {
         self.ioapic.hash(hasher);
         self.pic.hash(hasher);
         self.pit.hash(hasher);
+        self.rtc.hash(hasher);
+        self.acpi_pm.hash(hasher);
+        self.pci.hash(hasher);
         self.serial.hash(hasher);
         self.shutdown_port.hash(hasher);
         self.fw_cfg.hash(hasher);
         self.i8042.hash(hasher);
         self.reset_ports.hash(hasher);
         self.test_device.hash(hasher);
+        self.pci_test_device.hash(hasher);
         self.post_code.hash(hasher);
     }
 }

@@ -2,7 +2,7 @@
 
 use vcpu::{Bus, Pending, Reply, StopReason};
 
-use crate::board::{Board, TIMER_PIT};
+use crate::board::{Board, TIMER_ACPI, TIMER_PIT, TIMER_RTC};
 use crate::deadlines::NEVER;
 use crate::lapic::Refused;
 
@@ -134,6 +134,8 @@ impl Board {
                     self.sync(timer);
                 }
                 Some(TIMER_PIT) => self.fire_pit(),
+                Some(TIMER_RTC) => self.rtc_changed(),
+                Some(TIMER_ACPI) => self.acpi_changed(),
                 Some(_) => self.deadlines.set(timer, NEVER),
             }
         }

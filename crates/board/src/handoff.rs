@@ -24,10 +24,23 @@ const PIC_SET_UP: [(u16, u8); 10] = [
 /// What a BIOS writes to the 8254: channel 0 in mode 2, count 65536, so 18.2 interrupts a second.
 const PIT_SET_UP: [(u16, u8); 3] = [(pit::CONTROL, 0x34), (pit::CHANNEL_0, 0), (pit::CHANNEL_0, 0)];
 
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// How a processor reset goes on; 0: as after power-on.
+const CMOS_SHUTDOWN: u8 = 0x0F;
+const CMOS_BASE_KIB: u8 = 0x15;
+const CMOS_EXTENDED_KIB: u8 = 0x17;
+const CMOS_EXTENDED_KIB_COPY: u8 = 0x30;
+const CMOS_ABOVE_16_MIB: u8 = 0x34;
+/// Three bytes.
+const CMOS_ABOVE_4_GIB: u8 = 0x5B;
+
 impl Board {
-    /// Bring the board into the state in which firmware hands over to a boot loader: 8259s and 8254 programmed, virtual wire
-    /// mode on the boot processor.
+    /// Bring the board into the state in which firmware hands over to a boot loader: size of RAM in the
+    /// CMOS, 8259s and 8254 programmed, virtual wire mode on the boot processor.
     pub fn firmware_handoff(&mut self) {
+        self.set_cmos_memory_size();
         for (port, value) in PIT_SET_UP.into_iter().chain(PIC_SET_UP) {
             self.write_ports(port, 1, value.into());
         }
@@ -35,8 +48,31 @@ impl Board {
         self.sync_all();
     }
 
+    /// What a BIOS leaves in the CMOS about the RAM: 640 KiB below 1 MiB, and what lies above 1 MiB (in KiB, up to 64 MiB),
+    /// above 16 MiB and above 4 GiB (both in units of 64 KiB).
+    fn set_cmos_memory_size(&mut self) {
+        let ranges = self.memory.ranges();
+        let below_4_gib = ranges.first().map_or(0, |&(_, len)| len);
+        let above_4_gib = ranges.get(1).map_or(0, |&(_, len)| len);
+        let extended_kib = (below_4_gib.saturating_sub(MIB) / KIB).min(63 * 1024);
+        let above_16_mib = (below_4_gib.saturating_sub(16 * MIB) / (64 * KIB)).min(0xFFFF);
+        let above_4_gib = (above_4_gib / (64 * KIB)).min(0xFF_FFFF);
+        for (index, value) in [
+            (CMOS_BASE_KIB, 640),
+            (CMOS_EXTENDED_KIB, extended_kib),
+            (CMOS_EXTENDED_KIB_COPY, extended_kib),
+            (CMOS_ABOVE_16_MIB, above_16_mib),
+            (CMOS_ABOVE_4_GIB, above_4_gib),
+        ] {
+            self.set_cmos(index, value as u8);
+            self.set_cmos(index + 1, (value >> 8) as u8);
+        }
+        self.set_cmos(CMOS_ABOVE_4_GIB + 2, (above_4_gib >> 16) as u8);
+        self.set_cmos(CMOS_SHUTDOWN, 0);
+    }
+
     /// Reset. [`ResetKind::Hard`]: all devices are as after power-on; what belongs to the host (consoles, claims, fw_cfg
-    /// items) stays, and so does time. [`ResetKind::Soft`]: the local APICs are as after INIT.
+    /// items) stays, and so do time and the CMOS with its battery. [`ResetKind::Soft`]: the local APICs are as after INIT.
     pub fn reset(&mut self, kind: ResetKind) {
         for vcpu in 0..self.vcpus() {
             self.reset_vcpu(vcpu, kind);
@@ -47,6 +83,8 @@ impl Board {
         self.stop = None;
         self.sync_all();
         self.pit_changed();
+        self.rtc_changed();
+        self.acpi_changed();
     }
 
     fn reset_vcpu(&mut self, vcpu: usize, kind: ResetKind) {
@@ -64,6 +102,10 @@ impl Board {
         self.ioapic.reset();
         self.pic.reset();
         self.pit = pit::Pit::new();
+        self.rtc.reset();
+        self.acpi_pm = Default::default();
+        self.pci.reset();
+        self.pci_test_device = Default::default();
         self.serial.reset();
         self.fw_cfg.reset();
         self.i8042 = crate::i8042::I8042::new();

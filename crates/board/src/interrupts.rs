@@ -3,11 +3,11 @@
 
 use vcpu::Pending;
 
-use crate::board::{Board, TIMER_PIT};
+use crate::board::{Board, TIMER_ACPI, TIMER_PIT, TIMER_RTC};
 use crate::deadlines::NEVER;
 use crate::ioapic::PinSet;
 use crate::lapic::{DeliveryMode, Destination, Effect, LocalPin, LocalSignal, Message, Mode};
-use crate::{pit, serial};
+use crate::{acpi_pm, pit, rtc, serial};
 
 /// Where IRQ 0 goes on the I/O APIC of a PC; pin 0 would be the 8259's INTR.
 const TIMER_PIN: usize = 2;
@@ -259,6 +259,22 @@ impl Board {
         if self.serial.take_interrupt() {
             self.pulse_irq(serial::IRQ);
         }
+    }
+
+    /// The real-time clock was read or written, or has something due.
+    pub(crate) fn rtc_changed(&mut self) {
+        let level = self.rtc.irq_level(self.now_ns);
+        self.set_irq(rtc::IRQ.into(), level);
+        let deadline = self.rtc.next_event_ns(self.now_ns);
+        self.deadlines.set(self.apics.len() + TIMER_RTC, deadline.unwrap_or(NEVER));
+    }
+
+    /// The ACPI registers were written, or the PM timer has an event due.
+    pub(crate) fn acpi_changed(&mut self) {
+        let level = self.acpi_pm.irq_level(self.now_ns);
+        self.set_irq(acpi_pm::SCI.into(), level);
+        let deadline = self.acpi_pm.next_event_ns(self.now_ns);
+        self.deadlines.set(self.apics.len() + TIMER_ACPI, deadline.unwrap_or(NEVER));
     }
 
     /// The output of the interval timer's channel 0 may have changed by a write.

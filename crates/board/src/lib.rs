@@ -9,6 +9,7 @@
 //! that take the time as a number. [`Board`] routes accesses, lines and messages between them.
 #![forbid(unsafe_code)]
 
+mod acpi_pm;
 mod board;
 mod bus;
 mod claims;
@@ -23,11 +24,14 @@ mod lapic;
 mod mmio;
 mod msrs;
 mod output;
+mod pci;
+mod pci_testdev;
 mod pic;
 mod pit;
 mod ports;
 mod pv_eoi;
 mod reset;
+mod rtc;
 mod serial;
 mod testdev;
 mod ticks;

@@ -3,10 +3,12 @@
 
 use vcpu::StopReason;
 
+use crate::acpi_pm::{self, PowerRequest};
 use crate::board::Board;
 use crate::mmio::all_ones;
+use crate::pci_testdev::TEST_PORTS;
 use crate::reset::{self, ResetKind};
-use crate::{debug_exit, fw_cfg, i8042, pic, pit, serial, testdev};
+use crate::{debug_exit, fw_cfg, i8042, pci, pic, pit, rtc, serial, testdev};
 
 /// POST codes, and the port by which old programs wait a microsecond.
 const POST_CODE: u16 = 0x80;
@@ -35,7 +37,12 @@ impl Board {
         match port {
             fw_cfg::DMA_HIGH | fw_cfg::DMA_LOW if size == 4 => Some(self.fw_cfg.read_dma(port - fw_cfg::DMA_HIGH)),
             debug_exit::EXIT_FIRST_PORT..=debug_exit::EXIT_LAST_PORT if self.devices.debug_exit => Some(0),
-            _ => None,
+            acpi_pm::TIMER if size == 4 => Some(self.acpi_pm.timer(self.now_ns)),
+            pci::ADDRESS if size == 4 => Some(self.pci.address()),
+            _ => {
+                let offset = self.pci.test_port_offset(port)?;
+                Some(self.pci_test_device[TEST_PORTS].read(offset, size) as u32)
+            }
         }
     }
 
@@ -52,7 +59,12 @@ impl Board {
             testdev::LINE_FIRST_PORT..=testdev::LINE_LAST_PORT if self.devices.test_device => {
                 self.set_irq(u32::from(port - testdev::LINE_FIRST_PORT), value as u8 != 0);
             }
-            _ => return false,
+            pci::ADDRESS if size == 4 => self.pci.set_address(value),
+            _ => {
+                let Some(offset) = self.pci.test_port_offset(port) else { return false };
+                let value = u64::from(value) & all_ones(size);
+                self.pci_test_device[TEST_PORTS].write(offset, size, value);
+            }
         }
         true
     }
@@ -79,6 +91,13 @@ impl Board {
             }
             i8042::COMMAND => self.i8042.read_status(),
             POST_CODE => self.post_code,
+            rtc::DATA => {
+                let value = self.rtc.read(self.now_ns);
+                self.rtc_changed();
+                value
+            }
+            acpi_pm::FIRST_PORT..=acpi_pm::LAST_PORT => self.acpi_pm.read(port, self.now_ns),
+            pci::DATA..=pci::DATA_LAST => self.pci.read_data(port),
             reset::SYSTEM_CONTROL_A => self.reset_ports.read_control_a(),
             reset::RESET_CONTROL => self.reset_ports.read_reset_control(),
             fw_cfg::DATA => self.fw_cfg.read_data(),
@@ -117,6 +136,13 @@ impl Board {
                 self.request_reset(reset);
             }
             POST_CODE => self.post_code = value,
+            rtc::INDEX => self.rtc.select(value),
+            rtc::DATA => {
+                self.rtc.write(value, self.now_ns);
+                self.rtc_changed();
+            }
+            acpi_pm::FIRST_PORT..=acpi_pm::LAST_PORT => self.write_acpi(port, value),
+            pci::DATA..=pci::DATA_LAST => self.pci.write_data(port, value),
             reset::SYSTEM_CONTROL_A => {
                 let reset = self.reset_ports.write_control_a(value);
                 self.request_reset(reset);
@@ -159,6 +185,13 @@ impl Board {
             self.request_stop(StopReason::HostError);
         }
         self.serial_interrupt();
+    }
+
+    fn write_acpi(&mut self, port: u16, value: u8) {
+        if self.acpi_pm.write(port, value, self.now_ns) == PowerRequest::Off {
+            self.request_stop(StopReason::PowerOff);
+        }
+        self.acpi_changed();
     }
 
     fn write_debug_console(&mut self, value: u8) {
