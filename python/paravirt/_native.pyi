@@ -138,8 +138,8 @@ class Vm:
         """Complete a hypercall and change no register; then call `run` without an answer."""
     def inject_exception(self, vcpu: int, vector: int, error_code: int | None = None, cr2: int | None = None) -> None:
         """Deliver an exception at the vCPU's RIP before anything else; interception does not apply to it."""
-    def step(self, vcpu: int) -> Exit:
-        """Execute one instruction of one vCPU; STEP, or the exit that it caused."""
+    def step(self, vcpu: int, answer: int | None = None) -> Exit:
+        """Execute one instruction of one vCPU; STEP, or the exit that it caused. `answer` as for `run`."""
     def interrupt(self) -> None:
         """From another thread or a signal handler: make `run` return BUDGET soon."""
 

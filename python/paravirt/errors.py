@@ -13,8 +13,11 @@
     ├── BuildError (RuntimeError)            a guest cannot be compiled
     └── EngineError (RuntimeError)           the engine or the host refused something
 
-What a *guest* does wrong is none of these: it gets a fault or a status, as on a real machine.
-`GuestPointerError` never leaves `Machine.run`: the dispatcher turns it into the interface's fault code.
+    GuestFault                               raised by a handler to give the guest an exception
+
+What a *guest* does wrong is none of the tree: it gets a fault or a status, as on a real machine.
+`GuestPointerError` and `GuestFault` never leave `Machine.run`: the first becomes the interface's fault code, the second
+the guest's exception.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ __all__ = [
     "BuildError",
     "ConfigurationError",
     "EngineError",
+    "GuestFault",
     "GuestMemoryError",
     "GuestPointerError",
     "ImageError",
@@ -124,3 +128,15 @@ class BuildError(ParavirtError, RuntimeError):
 
 class EngineError(ParavirtError, RuntimeError):
     """The engine, or the host beneath it, refused something."""
+
+
+class GuestFault(Exception):
+    """Raised by a handler to give the guest an exception at the instruction that called it; #GP(0) by default.
+
+    vector: 0 to 31. error_code: None for a vector that pushes none.
+    """
+
+    def __init__(self, vector: int = 13, error_code: int | None = 0) -> None:
+        super().__init__(f"exception {vector} for the guest, error code {error_code}")
+        self.vector = vector
+        self.error_code = error_code

@@ -1,0 +1,123 @@
+"""What boot protocols have in common: files, segments, entry states."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from paravirt.errors import ImageError
+from paravirt.memory import MIB, GuestMemory
+from paravirt.symbols import SymbolTable
+
+__all__ = ["Entry", "Kernel", "KernelFile", "ProtectedEntry", "RealModeEntry", "Segment"]
+
+MAX_FILE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class KernelFile:
+    """A file's content and the name that messages and the guest's command line have for it."""
+
+    name: str
+    data: bytes
+
+    @classmethod
+    def read(cls, source: str | os.PathLike[str] | bytes, name: str = "<bytes>") -> KernelFile:
+        """Read a file, or take its content. Raises OSError, and ImageError for one larger than 1 GiB."""
+        if isinstance(source, bytes):
+            return cls(name, source)
+        name = os.fspath(source)
+        with Path(name).open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+        if len(data) > MAX_FILE_BYTES:
+            raise ImageError(name, "larger than 1 GiB")
+        return cls(name, data)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Bytes for guest-physical memory. memory_size: bytes that it occupies there; behind the data they are zero."""
+
+    gpa: int
+    data: bytes
+    memory_size: int
+
+    @property
+    def end(self) -> int:
+        """The address behind it."""
+        return self.gpa + self.memory_size
+
+
+@dataclass(frozen=True, slots=True)
+class ProtectedEntry:
+    """Enter in flat 32-bit protected mode, paging and interrupts off."""
+
+    address: int
+    eax: int
+    ebx: int
+
+
+@dataclass(frozen=True, slots=True)
+class RealModeEntry:
+    """Enter in real mode, interrupts off."""
+
+    selector: int
+    offset: int
+
+
+Entry = ProtectedEntry | RealModeEntry
+
+
+class Kernel(Protocol):
+    """A kernel that can be put into memory, as often as the machine is reset."""
+
+    def load(self, memory: GuestMemory) -> Entry:
+        """Write the kernel and what its protocol prescribes. Raises ImageError if it does not fit."""
+
+    def symbols(self) -> SymbolTable:
+        """Return its symbols; none if the file has none."""
+
+
+def check_fits(name: str, segments: Iterable[Segment], memory: GuestMemory) -> None:
+    """Raise ImageError unless every segment lies in RAM."""
+    ranges = memory.ranges()
+    for segment in segments:
+        if not _is_inside(segment.gpa, segment.memory_size, ranges):
+            raise ImageError(
+                name,
+                f"a segment needs memory from {segment.gpa:#x} to {segment.end:#x},"
+                f" outside the machine's {memory.size // MIB} MiB",
+            )
+
+
+def check_entry(name: str, entry: int, segments: Iterable[Segment]) -> None:
+    """Raise ImageError unless the entry point lies in one of the segments."""
+    if not any(segment.gpa <= entry < segment.end for segment in segments):
+        raise ImageError(name, f"entry point {entry:#x} is in none of its segments")
+
+
+def _is_inside(gpa: int, length: int, ranges: Sequence[tuple[int, int]]) -> bool:
+    return any(base <= gpa and gpa + length <= base + size for base, size in ranges)
+
+
+def write_segments(memory: GuestMemory, segments: Iterable[Segment]) -> None:
+    """Write segments and zero what is behind their data."""
+    for segment in segments:
+        memory.write(segment.gpa, segment.data)
+        clear(memory, segment.gpa + len(segment.data), segment.memory_size - len(segment.data))
+
+
+def clear(memory: GuestMemory, gpa: int, length: int) -> None:
+    """Zero a range that lies in RAM, touching no page that is zero anyway: it would cost host memory."""
+    end = gpa + length
+    while gpa < end:
+        step = min(_CLEAR_STEP, end - gpa)
+        if memory.read(gpa, step).count(0) != step:
+            memory.write(gpa, bytes(step))
+        gpa += step
+
+
+_CLEAR_STEP = 64 << 10

@@ -1,0 +1,99 @@
+"""What the guest prints on its serial port, and what it is given to read."""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING, Any
+
+from paravirt.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from paravirt import _native
+
+__all__ = ["Console"]
+
+KEPT_BYTES = 16 << 20
+"""The most output that is kept; a guest can print for ever. The oldest goes first."""
+
+
+class Console:
+    """Serial port 1 of a machine.
+
+    Without a stream, output is kept and read from here. With one that has a file descriptor, the board writes to that
+    unbuffered and nothing is kept; any other stream gets it as text while the machine runs.
+    """
+
+    def __init__(self, vm: _native.Vm, stream: int | IO[str] | IO[bytes] | None) -> None:
+        self._vm = vm
+        self._stream: IO[str] | IO[bytes] | None = None
+        self._kept = bytearray()
+        self._read_to = 0
+        fd = _descriptor(stream)
+        if fd is None and not isinstance(stream, int):
+            self._stream = stream
+        self.is_captured = fd is None
+        vm.set_console_fd(fd)
+
+    @property
+    def needs_pump(self) -> bool:
+        """Whether somebody must call `pump` while the machine runs, to pass output on."""
+        return self._stream is not None
+
+    def pump(self) -> None:
+        """Collect what the guest has printed since, and pass it to the stream."""
+        data = self._vm.take_console()
+        if not data:
+            return
+        self._kept += data
+        excess = len(self._kept) - KEPT_BYTES
+        if excess > 0:
+            del self._kept[:excess]
+            self._read_to = max(0, self._read_to - excess)
+        if self._stream is not None:
+            _write(self._stream, data)
+
+    @property
+    def output(self) -> bytes:
+        """Everything printed so far, the last 16 MiB of it; empty if it goes to a file descriptor."""
+        self.pump()
+        return bytes(self._kept)
+
+    @property
+    def text(self) -> str:
+        """`output` as text. Bytes that are no UTF-8 show as U+FFFD; line ends become newlines."""
+        return self.output.decode("utf-8", "replace").replace("\r\n", "\n")
+
+    def read(self) -> bytes:
+        """Return what was printed since the last call of `read`."""
+        self.pump()
+        data = bytes(self._kept[self._read_to :])
+        self._read_to = len(self._kept)
+        return data
+
+    def send(self, data: bytes | str) -> None:
+        """Give the guest something to read on its serial port."""
+        self._vm.console_input(data.encode() if isinstance(data, str) else data)
+
+    def __repr__(self) -> str:
+        return f"<Console {'captured' if self.is_captured else 'to a file descriptor'}>"
+
+
+def _descriptor(stream: int | IO[str] | IO[bytes] | None) -> int | None:
+    if stream is None:
+        return None
+    if isinstance(stream, int):
+        if stream < 0:
+            raise ConfigurationError(f"console {stream!r} is not a file descriptor", option="console", value=stream)
+        return stream
+    try:
+        stream.flush()
+        return stream.fileno()
+    except (AttributeError, OSError):
+        return None  # A stream of Python's own, as in a notebook or a test.
+
+
+def _write(stream: IO[Any], data: bytes) -> None:
+    try:
+        stream.write(data.decode("utf-8", "replace"))
+    except TypeError:  # A stream of bytes.
+        stream.write(data)
+    stream.flush()

@@ -1,0 +1,1 @@
+"""Hypercalls, whatever the interface: recognising the instruction, repairing it, finding who answers."""
