@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 from unicorn import UC_ARCH_X86, UC_HOOK_INSN_INVALID, UC_MODE_64, Uc
 from unicorn.x86_const import (
     UC_X86_REG_RAX,
@@ -37,7 +38,9 @@ def main() -> None:
         elf = ELFFile(file)
         for segment in elf.iter_segments("PT_LOAD"):
             emulator.mem_write(segment["p_paddr"], segment.data())
-        (symbol,) = elf.get_section_by_name(".symtab").get_symbol_by_name(f"bench_{loop}")
+        table = elf.get_section_by_name(".symtab")
+        assert isinstance(table, SymbolTableSection)
+        (symbol,) = table.get_symbol_by_name(f"bench_{loop}") or ()
     emulator.mem_write(STACK_TOP, RETURN_TO.to_bytes(8, "little"))
     emulator.reg_write(UC_X86_REG_RSP, STACK_TOP)
     emulator.reg_write(UC_X86_REG_RDI, int(count))
