@@ -40,12 +40,13 @@ def main() -> None:
             emulator.mem_write(segment["p_paddr"], segment.data())
         table = elf.get_section_by_name(".symtab")
         assert isinstance(table, SymbolTableSection)
-        (symbol,) = table.get_symbol_by_name(f"bench_{loop}") or ()
+        symbols = table.get_symbol_by_name(f"bench_{loop}")
+        assert symbols is not None
     emulator.mem_write(STACK_TOP, RETURN_TO.to_bytes(8, "little"))
     emulator.reg_write(UC_X86_REG_RSP, STACK_TOP)
     emulator.reg_write(UC_X86_REG_RDI, int(count))
     emulator.hook_add(UC_HOOK_INSN_INVALID, _add)
-    emulator.emu_start(symbol["st_value"], RETURN_TO)
+    emulator.emu_start(symbols[0]["st_value"], RETURN_TO)
 
 
 main()

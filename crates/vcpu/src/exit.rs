@@ -20,6 +20,7 @@ pub enum StopReason {
 /// Exits that ask for an answer (`Hypercall`, `Port*`, `Mmio*`, `Msr*`, `Cpuid`) are completed by answering, after which
 /// the instruction is restarted with the answer and retires as any other. Setting RIP instead abandons it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant's sentence says what its fields are; sizes are in bytes")]
 pub enum Exit {
     /// The host's own hypercall instruction.
     Hypercall { vcpu: usize },
