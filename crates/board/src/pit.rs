@@ -249,7 +249,7 @@ impl Channel {
 /// The last four decimal digits.
 fn to_bcd(value: u64) -> u16 {
     let value = value % 10_000;
-    (value / 1000 << 12 | value / 100 % 10 << 8 | value / 10 % 10 << 4 | value % 10) as u16
+    [1000, 100, 10, 1].into_iter().fold(0, |bcd, place| bcd << 4 | (value / place % 10) as u16)
 }
 
 /// Digits above 9 count as the chip's adders would see them; the result is never 0 for a non-zero argument.

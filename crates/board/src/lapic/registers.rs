@@ -91,6 +91,7 @@ pub fn lvt_writable(offset: u32, tsc_deadline: bool) -> u32 {
         LVT_TIMER => VECTOR | LVT_MASKED | LVT_TIMER_PERIODIC | if tsc_deadline { LVT_TIMER_TSC_DEADLINE } else { 0 },
         LVT_LINT0 | LVT_LINT1 => VECTOR | DELIVERY_MODE | POLARITY | LVT_LEVEL | LVT_MASKED,
         LVT_ERROR => VECTOR | LVT_MASKED,
-        _ => VECTOR | DELIVERY_MODE | LVT_MASKED,
+        LVT_THERMAL | LVT_PERFORMANCE => VECTOR | DELIVERY_MODE | LVT_MASKED,
+        _ => 0,
     }
 }
