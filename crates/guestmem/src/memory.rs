@@ -45,8 +45,6 @@ impl PageBits {
 
 struct Inner {
     region: MmapRegion<()>,
-    base: *mut u8,
-    size: u64,
     dirty: PageBits,
     code: PageBits,
     /// Set when a page with its code bit was written through [`GuestMemory::write_bytes`].
@@ -56,22 +54,17 @@ struct Inner {
     dirty_cleared: AtomicBool,
 }
 
-// SAFETY: `base` points into `region`, which lives as long as `Inner`; all else is Send and Sync by itself. Accesses through
-// `base` are plain copies of integers whose every bit pattern is valid, as in any memory shared with a guest.
-unsafe impl Send for Inner {}
-// SAFETY: as above.
-unsafe impl Sync for Inner {}
-
 /// A machine's RAM. Clones are handles to the same memory.
 #[derive(Clone)]
 pub struct GuestMemory {
-    // Copies of `inner.base` and `inner.size`: the hot path takes them from here.
+    // Those of `inner.region`: the hot path takes them from here.
     base: *mut u8,
     size: u64,
     inner: Arc<Inner>,
 }
 
-// SAFETY: `base` is `inner.base`, kept alive by `inner`; see `Inner`.
+// SAFETY: `base` points into `inner.region`, which `inner` keeps alive; all else is Send and Sync by itself. Accesses through
+// `base` are plain copies of integers whose every bit pattern is valid, as in any memory shared with a guest.
 unsafe impl Send for GuestMemory {}
 // SAFETY: as above.
 unsafe impl Sync for GuestMemory {}
@@ -89,8 +82,6 @@ impl GuestMemory {
         let base = region.as_ptr();
         let pages = size / PAGE_SIZE;
         let inner = Arc::new(Inner {
-            base,
-            size,
             dirty: PageBits::new(pages),
             code: PageBits::new(pages),
             code_written: AtomicBool::new(false),
@@ -103,7 +94,7 @@ impl GuestMemory {
 
     /// Bytes of RAM.
     pub fn size(&self) -> u64 {
-        debug_assert_eq!(self.inner.size, self.inner.region.size() as u64);
+        debug_assert_eq!(self.size, self.inner.region.size() as u64);
         self.size
     }
 
@@ -171,15 +162,11 @@ impl GuestMemory {
     /// # Errors
     /// [`Error::NotRam`] if some byte is not RAM; `buffer` is then unspecified.
     pub fn read_bytes(&self, gpa: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        let len = buffer.len() as u64;
-        let mut done = 0;
-        for (offset, chunk) in self.chunks(gpa, len)? {
-            let target = &mut buffer[done..done + chunk];
-            // SAFETY: `chunks` gives ranges inside the mapping; `target` has just that length and is not guest memory.
+        if let Some(offset) = self.find_range(gpa, buffer.len() as u64)? {
+            // SAFETY: `find_range` found that many bytes inside the mapping; `buffer` is not guest memory.
             unsafe {
-                std::ptr::copy_nonoverlapping(self.base.add(offset as usize), target.as_mut_ptr(), chunk);
+                std::ptr::copy_nonoverlapping(self.base.add(offset as usize), buffer.as_mut_ptr(), buffer.len());
             }
-            done += chunk;
         }
         Ok(())
     }
@@ -190,22 +177,19 @@ impl GuestMemory {
     /// # Errors
     /// [`Error::NotRam`] if some byte is not RAM; nothing is then written.
     pub fn write_bytes(&self, gpa: u64, bytes: &[u8]) -> Result<(), Error> {
-        let mut done = 0;
-        for (offset, chunk) in self.chunks(gpa, bytes.len() as u64)? {
-            let source = &bytes[done..done + chunk];
+        if let Some(offset) = self.find_range(gpa, bytes.len() as u64)? {
             // SAFETY: as in `read_bytes`.
             unsafe {
-                std::ptr::copy_nonoverlapping(source.as_ptr(), self.base.add(offset as usize), chunk);
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(offset as usize), bytes.len());
             }
-            self.note_write(offset, chunk as u64);
-            done += chunk;
+            self.note_write(offset, bytes.len() as u64);
         }
         Ok(())
     }
 
-    /// Split a guest-physical range into ranges of RAM. There are at most two: below and above the hole are not adjacent
-    /// in guest-physical space, so a valid range lies in one of them.
-    fn chunks(&self, gpa: u64, len: u64) -> Result<Option<(RamOffset, usize)>, Error> {
+    /// Where a guest-physical range is in RAM; `None` if it is empty. Below and above the hole are not adjacent in
+    /// guest-physical space, so a valid range lies in one of them.
+    fn find_range(&self, gpa: u64, len: u64) -> Result<Option<RamOffset>, Error> {
         if len == 0 {
             return Ok(None);
         }
@@ -214,7 +198,7 @@ impl GuestMemory {
             return Err(error);
         };
         match self.offset(last_gpa) {
-            Some(last) if last >= first && last - first == len - 1 => Ok(Some((first, len as usize))),
+            Some(last) if last >= first && last - first == len - 1 => Ok(Some(first)),
             _ => Err(error),
         }
     }
