@@ -127,7 +127,7 @@ impl Board {
     /// # Panics
     /// If `config.vcpus` is 0 or above [`MAX_VCPUS`].
     pub fn new(config: BoardConfig) -> Self {
-        let vcpus = config.vcpus;
+        let (vcpus, ram_size) = (config.vcpus, config.memory.size());
         assert!((1..=MAX_VCPUS).contains(&vcpus), "a board has 1 to {MAX_VCPUS} vCPUs, not {vcpus}");
         Self {
             memory: config.memory,
@@ -151,7 +151,7 @@ impl Board {
             serial: SerialPort::new(),
             debug_console: Output::default(),
             shutdown_port: ShutdownPort::default(),
-            fw_cfg: FwCfg::new(),
+            fw_cfg: FwCfg::new(vcpus, ram_size),
             i8042: I8042::new(),
             reset_ports: ResetPorts::default(),
             test_device: TestDevice::new(),
@@ -216,6 +216,16 @@ impl Board {
         self.claimed_mmio.remove(first, last);
     }
 
+    /// Do `f` as if nothing were claimed: what a claimed access would have met.
+    pub fn without_claims<R>(&mut self, f: impl FnOnce(&mut Self) -> R) -> R {
+        let ports = std::mem::replace(&mut self.claimed_ports, PortClaims::new());
+        let mmio = std::mem::take(&mut self.claimed_mmio);
+        let msrs = std::mem::take(&mut self.claimed_msrs);
+        let result = f(self);
+        (self.claimed_ports, self.claimed_mmio, self.claimed_msrs) = (ports, mmio, msrs);
+        result
+    }
+
     // -- consoles
 
     /// Where the serial port writes, unbuffered. `None`: bytes are kept for [`Board::take_console`], up to 64 MiB.
@@ -273,7 +283,7 @@ impl Board {
     }
 
     /// A byte of the CMOS memory.
-    pub fn cmos(&self, index: u8) -> u8 {
+    pub fn get_cmos(&self, index: u8) -> u8 {
         self.rtc.memory(index)
     }
 

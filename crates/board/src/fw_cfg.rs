@@ -21,6 +21,9 @@ const DMA_CHUNK: usize = 4096;
 
 const KEY_SIGNATURE: u16 = 0x0000;
 const KEY_ID: u16 = 0x0001;
+const KEY_RAM_SIZE: u16 = 0x0003;
+const KEY_VCPUS: u16 = 0x0005;
+const KEY_MAX_VCPUS: u16 = 0x000F;
 const KEY_FILE_DIRECTORY: u16 = 0x0019;
 /// Files have the keys from here on.
 const KEY_FIRST_FILE: u16 = 0x0020;
@@ -82,8 +85,13 @@ pub struct FwCfg {
 }
 
 impl FwCfg {
-    pub fn new() -> Self {
+    /// A device that tells how many vCPUs and how many bytes of RAM there are.
+    pub fn new(vcpus: usize, ram_size: u64) -> Self {
+        let vcpus = (vcpus as u16).to_le_bytes().to_vec();
         let items = BTreeMap::from([
+            (KEY_RAM_SIZE, ram_size.to_le_bytes().to_vec()),
+            (KEY_VCPUS, vcpus.clone()),
+            (KEY_MAX_VCPUS, vcpus),
             (KEY_SIGNATURE, b"QEMU".to_vec()),
             (KEY_ID, (ID_TRADITIONAL | ID_DMA).to_le_bytes().to_vec()),
             (KEY_FILE_DIRECTORY, 0u32.to_be_bytes().to_vec()),
@@ -221,16 +229,18 @@ mod tests {
 
     #[test]
     fn an_item_reads_byte_by_byte_and_zero_beyond() {
-        let mut device = FwCfg::new();
+        let mut device = FwCfg::new(1, 0x10000);
         device.set_item(5, vec![4, 0]).unwrap();
         assert_eq!(read(&mut device, 5, 4), [4, 0, 0, 0]);
         assert_eq!(read(&mut device, 0, 5), b"QEMU\0");
+        assert_eq!(read(&mut device, KEY_RAM_SIZE, 8), 0x10000u64.to_le_bytes());
+        assert_eq!(read(&mut device, KEY_MAX_VCPUS, 2), [1, 0]);
         assert_eq!(read(&mut device, 0x7777, 2), [0, 0]);
     }
 
     #[test]
     fn files_are_listed_in_the_directory() {
-        let mut device = FwCfg::new();
+        let mut device = FwCfg::new(1, 0x10000);
         device.set_file("etc/a", vec![1, 2, 3]).unwrap();
         let key = device.set_file("opt/b", vec![9]).unwrap();
         device.set_file("etc/a", vec![7; 300]).unwrap();
@@ -244,7 +254,7 @@ mod tests {
 
     #[test]
     fn bad_items_are_refused() {
-        let mut device = FwCfg::new();
+        let mut device = FwCfg::new(1, 0x10000);
         assert_eq!(device.set_item(5, vec![0; MAX_ITEM_SIZE + 1]), Err(Error::TooLong { size: MAX_ITEM_SIZE + 1 }));
         assert_eq!(device.set_file("", vec![]), Err(Error::Name));
         assert_eq!(device.set_file(&"x".repeat(56), vec![]), Err(Error::Name));
@@ -267,7 +277,7 @@ mod tests {
     #[test]
     fn dma_selects_skips_and_reads() {
         let memory = GuestMemory::new(0x10000).unwrap();
-        let mut device = FwCfg::new();
+        let mut device = FwCfg::new(1, 0x10000);
         device.set_item(0x20, (0..100).collect()).unwrap();
         assert_eq!(dma(&mut device, &memory, 0x20 << 16 | DMA_SELECT | DMA_SKIP, 10, 0), 0);
         assert_eq!(dma(&mut device, &memory, DMA_READ, 4, 0x2000), 0);
@@ -279,7 +289,7 @@ mod tests {
     #[test]
     fn hostile_dma_is_an_error_of_the_guest() {
         let memory = GuestMemory::new(0x10000).unwrap();
-        let mut device = FwCfg::new();
+        let mut device = FwCfg::new(1, 0x10000);
         assert_eq!(dma(&mut device, &memory, DMA_READ, u32::MAX, 0), DMA_ERROR);
         assert_eq!(dma(&mut device, &memory, DMA_READ, 8, u64::MAX), DMA_ERROR);
         assert_eq!(dma(&mut device, &memory, DMA_READ, 0x2000, 0xF000), DMA_ERROR);
@@ -290,7 +300,7 @@ mod tests {
 
     #[test]
     fn the_dma_register_shows_its_signature() {
-        let device = FwCfg::new();
+        let device = FwCfg::new(1, 0x10000);
         assert_eq!(device.read_dma(0).to_le_bytes(), *b"QEMU");
         assert_eq!(device.read_dma(4).to_le_bytes(), *b" CFG");
     }
