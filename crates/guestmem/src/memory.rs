@@ -148,6 +148,17 @@ impl GuestMemory {
         unsafe { self.base.add(offset as usize).cast::<T>().write_unaligned(value) }
     }
 
+    /// Copy `len` bytes within RAM to a page that [`GuestMemory::open_for_stores`] has opened; neither range crosses a page.
+    ///
+    /// # Panics
+    /// If a range reaches beyond RAM.
+    #[inline]
+    pub fn copy_run(&self, from: RamOffset, to: RamOffset, len: u64) {
+        assert!(len <= self.size && from <= self.size - len && to <= self.size - len);
+        // SAFETY: both ranges are in bounds of the mapping by the assertion; `copy` allows them to overlap.
+        unsafe { std::ptr::copy(self.base.add(from as usize), self.base.add(to as usize), len as usize) }
+    }
+
     /// Mark the page of `offset` dirty, and say whether [`GuestMemory::store`] may be used on it from now on: not if it
     /// holds decoded code.
     #[inline]

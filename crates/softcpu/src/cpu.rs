@@ -6,6 +6,7 @@ use x86defs::{cr, dr, rflags, segment as attr};
 
 use crate::cpuid::CpuidTable;
 use crate::debug::DebugState;
+use crate::exec::fpu::Fpu;
 use crate::features::Features;
 use crate::flags::Flags;
 use crate::msr::Msrs;
@@ -173,6 +174,8 @@ pub struct Cpu {
     pub xcr0: u64,
     /// PKRU.
     pub pkru: u32,
+    /// x87.
+    pub fpu: Fpu,
     /// Current privilege level.
     pub cpl: u8,
     /// DR0–DR7 and what follows from them.
@@ -240,6 +243,7 @@ impl Cpu {
             efer: 0,
             xcr0: 1,
             pkru: 0,
+            fpu: Fpu::default(),
             cpl: 0,
             debug: DebugState::default(),
             msrs: Msrs::default(),
@@ -272,6 +276,7 @@ impl Cpu {
         self.cr0 = cr::CR0_ET | cr::CR0_CD | cr::CR0_NW;
         self.xcr0 = 1;
         self.pkru = 0;
+        self.fpu = Fpu::default();
         self.msrs = Msrs::default();
         self.tsc_offset = 0;
         self.activity = if self.index == 0 { Activity::Running } else { Activity::WaitForSipi };

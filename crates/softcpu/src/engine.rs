@@ -668,7 +668,7 @@ impl Engine {
         self.memory.read_bytes(gpa, bytes).ok()?;
         self.decode_buffer.clear();
         let cpu = &self.cpus[self.current];
-        let end = decode::decode_block(bytes, cpu.rip, mode, &cpu.features, &mut self.decode_buffer);
+        let end = decode::decode_block(bytes, mode, &cpu.features, &mut self.decode_buffer);
         let last = self.decode_buffer.last()?;
         let block = Block {
             bytes: u32::from(last.at) + u32::from(last.len),
@@ -712,7 +712,7 @@ impl Engine {
             len = part;
             self.scratch.clear();
             let cpu = &mut self.cpus[self.current];
-            decode::decode_block(&bytes[..len], cpu.rip, mode, &cpu.features, &mut self.scratch);
+            decode::decode_block(&bytes[..len], mode, &cpu.features, &mut self.scratch);
             self.scratch.truncate(1);
             if !self.scratch.is_empty() {
                 return Ok(Code::Scratch);

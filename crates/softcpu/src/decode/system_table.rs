@@ -23,3 +23,11 @@
 //! | RDPID | `dst` |
 //!
 //! Registers are slots of [`crate::Cpu::regs`], read and written through [`crate::op::Width`].
+
+use super::operands::Operands;
+use crate::op::Handler;
+
+/// The handler, with the operands that it expects filled in.
+pub fn select(_o: &mut Operands<'_>) -> Option<Handler> {
+    None
+}

@@ -45,8 +45,9 @@ impl Address for Segmented {
     }
 }
 
+/// Base, index and displacement added up, before the address size is applied.
 #[inline(always)]
-fn sum(cpu: &Cpu, op: &Op) -> u64 {
+pub fn sum(cpu: &Cpu, op: &Op) -> u64 {
     cpu.regs[slot(op.base)]
         .wrapping_add(cpu.regs[slot(op.index)].wrapping_shl(u32::from(op.scale)))
         .wrapping_add(op.disp as u64)
