@@ -15,6 +15,8 @@ import ctypes
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntFlag
+from functools import reduce
+from operator import or_
 from typing import ClassVar
 
 from paravirt.cpuid import HYPERVISOR_BASE, LAPIC_TIMER_HZ
@@ -49,7 +51,7 @@ class Hint(IntFlag):
     REALTIME = 1 << 0
 
 
-IMPLEMENTED_FEATURES = ~Feature(0)
+IMPLEMENTED_FEATURES = reduce(or_, Feature)
 """All of the above; others are refused."""
 
 LEAF_FEATURES = 0x01

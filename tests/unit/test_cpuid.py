@@ -1,0 +1,205 @@
+"""The guest CPU's leaves, CPU models, and the hypervisors' name space."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+import paravirt as pv
+from paravirt.cpuid import FEATURES, IMPLEMENTED, build_cpuid, parse_cpu, place_interfaces
+from paravirt.host import AMD, INTEL, Host
+
+Leaves = dict[tuple[int, int | None], tuple[int, int, int, int]]
+
+
+def leaves_of(cpu: str = "default", host: Host = INTEL, cpus: int = 1, tsc_khz: int = 1_000_000) -> Leaves:
+    rows = build_cpuid(parse_cpu(cpu, host), cpus=cpus, tsc_khz=tsc_khz)
+    return {(leaf, subleaf): (eax, ebx, ecx, edx) for leaf, subleaf, eax, ebx, ecx, edx in rows}
+
+
+def vendor_of(leaf: tuple[int, int, int, int]) -> str:
+    _, ebx, ecx, edx = leaf
+    return b"".join(word.to_bytes(4, "little") for word in (ebx, edx, ecx)).decode()
+
+
+@pytest.mark.parametrize(("host", "vendor"), [(INTEL, "GenuineIntel"), (AMD, "AuthenticAMD")])
+def test_vendor_is_the_hosts(host: Host, vendor: str) -> None:
+    """Unless told otherwise the guest gets the silicon's vendor; AMD repeats it in 0x80000000."""
+    leaves = leaves_of(host=host)
+    assert vendor_of(leaves[0, None]) == vendor
+    assert vendor_of(leaves[0x8000_0000, None]) == (vendor if host is AMD else "\0" * 12)
+
+
+def test_other_vendor() -> None:
+    """A guest CPU of the other vendor than its host, as after a migration."""
+    assert vendor_of(leaves_of("default,vendor=AuthenticAMD")[0, None]) == "AuthenticAMD"
+
+
+@pytest.mark.parametrize("name", sorted(FEATURES))
+def test_each_feature_has_its_bit(name: str) -> None:
+    """What is switched off is not announced; what is implemented can be switched on alone."""
+    feature = FEATURES[name]
+    subleaf = 0 if feature.leaf == 7 else None
+
+    def is_announced(cpu: str) -> bool:
+        return bool(leaves_of(cpu, AMD)[feature.leaf, subleaf][feature.register] >> feature.bit & 1)
+
+    if name in IMPLEMENTED:
+        assert is_announced(f"qemu64,+{name}")
+    assert not is_announced(f"max,-{name}")
+
+
+@pytest.mark.parametrize(
+    ("name", "leaf", "register", "bit"),
+    [
+        ("fpu", 1, 3, 0),
+        ("clflush", 1, 3, 19),
+        ("pcid", 1, 2, 17),
+        ("x2apic", 1, 2, 21),
+        ("tsc-deadline", 1, 2, 24),
+        ("rdrand", 1, 2, 30),
+        ("fsgsbase", 7, 1, 0),
+        ("invpcid", 7, 1, 10),
+        ("rdseed", 7, 1, 18),
+        ("smap", 7, 1, 20),
+        ("clwb", 7, 1, 24),
+        ("umip", 7, 2, 2),
+        ("pku", 7, 2, 3),
+        ("la57", 7, 2, 16),
+        ("sse2", 1, 3, 26),
+        ("abm", 0x8000_0001, 2, 5),
+        ("skinit", 0x8000_0001, 2, 12),
+    ],
+)
+def test_bits_of_the_manuals(name: str, leaf: int, register: int, bit: int) -> None:
+    """The rows of the table are counted; these places are from the manuals."""
+    assert FEATURES[name][1:] == (leaf, register, bit)
+
+
+def test_amd_mirrors_basic_features() -> None:
+    """0x80000001 EDX repeats what AMD says it repeats, and has no SEP or CLFLUSH there."""
+    edx = leaves_of(host=AMD)[0x8000_0001, None][3]
+    assert edx & 1
+    assert edx >> 11 & 1, "SYSCALL's own bit"
+    assert not edx >> 19 & 1
+    assert not leaves_of(host=INTEL)[0x8000_0001, None][3] & 1
+
+
+def test_address_widths() -> None:
+    """Physical as asked for, linear by LA57."""
+    assert leaves_of("default,phys-bits=36")[0x8000_0008, None][0] == 57 << 8 | 36
+    assert leaves_of("default,-la57")[0x8000_0008, None][0] & 0xFF00 == 48 << 8
+
+
+@pytest.mark.parametrize("tsc_khz", [1_000_000, 2_400_001, 1_500_000])
+def test_frequencies(tsc_khz: int) -> None:
+    """Leaf 0x15 gives the TSC exactly, and a crystal that is the timer's clock."""
+    denominator, numerator, crystal_hz, _ = leaves_of(tsc_khz=tsc_khz)[0x15, None]
+    assert crystal_hz * numerator == denominator * tsc_khz * 1000
+    assert crystal_hz == 10**9
+
+
+@pytest.mark.parametrize(("cpus", "bits"), [(1, 0), (2, 1), (3, 2), (4, 2), (255, 8)])
+def test_topology(cpus: int, bits: int) -> None:
+    """Every vCPU is a core of one package."""
+    leaves = leaves_of(cpus=cpus)
+    assert leaves[0xB, 0] == (0, 1, 0x100, 0)
+    assert leaves[0xB, 1] == (bits, cpus, 0x201, 0)
+    assert bool(leaves[1, None][3] >> 28 & 1) == (cpus > 1)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "message"),
+    [
+        (
+            "i9",
+            "unknown cpu model 'i9'; known: default, max, host, qemu64, Opteron_G1, EPYC, IvyBridge, Skylake-Server",
+        ),
+        ("default,+sse9", "unknown cpu feature 'sse9'"),
+        ("default,+vmx", "the software CPU does not implement 'vmx'; leave it out"),
+        ("default,phys-bits=99", "cpu phys-bits='99' is not a number from 32 to 52"),
+        ("default,vendor=Acme", "cpu vendor 'Acme' is not 12 characters long"),
+        ("default,colour=blue", "unknown cpu option 'colour=blue'; write '+colour' or '-colour'"),
+    ],
+)
+def test_bad_cpus(cpu: str, message: str) -> None:
+    """Each is refused in one line."""
+    with pytest.raises(pv.ConfigurationError, match=f"^{re.escape(message)}$"):
+        parse_cpu(cpu, INTEL)
+
+
+def test_switching_off_what_is_not_there() -> None:
+    """Command lines made for QEMU switch off features that we do not have: that is no error."""
+    assert parse_cpu("max,-svm,-avx2", INTEL).features == parse_cpu("max", INTEL).features
+
+
+# -- the name space
+
+
+class A(pv.Interface):
+    signature = b"AAAAAAAAAAAA"
+
+
+class B(pv.Interface):
+    signature = b"BBBB"
+
+
+class Fixed(pv.Interface):
+    signature = b"FIXEDFIXEDFI"
+    fixed_base = 0x4000_0000
+
+
+class OtherFixed(pv.Interface):
+    signature = b"OTHEROTHEROT"
+    fixed_base = 0x4000_0000
+
+
+class Nameless(pv.Interface):
+    """Has no CPUID leaves."""
+
+
+def test_placement_in_order_without_gaps() -> None:
+    """The first named is at the base, the next 0x100 above; each tells its own highest leaf."""
+    a, b = A(), B()
+    leaves = place_interfaces([a, Nameless(), b])
+    assert (a.base, b.base) == (0x4000_0000, 0x4000_0100)
+    assert leaves[0x4000_0000] == (0x4000_0000, 0x4141_4141, 0x4141_4141, 0x4141_4141)
+    assert leaves[0x4000_0100] == (0x4000_0100, 0x4242_4242, 0, 0)
+
+
+def test_fixed_places_come_first() -> None:
+    """Who needs a place gets it, and the others go round."""
+    a, fixed = A(), Fixed()
+    place_interfaces([a, fixed])
+    assert (a.base, fixed.base) == (0x4000_0100, 0x4000_0000)
+
+
+def test_two_for_one_place() -> None:
+    """An error that names both."""
+    message = "interfaces 'fixed' and 'otherfixed' both need CPUID leaf 0x40000000; use one of them"
+    with pytest.raises(pv.PlacementError, match=f"^{message}$") as raised:
+        place_interfaces([Fixed(), OtherFixed()])
+    assert raised.value.interfaces == ("fixed", "otherfixed")
+
+
+def test_leaf_outside_the_block() -> None:
+    """No interface may answer for another."""
+
+    class Wide(pv.Interface):
+        signature = b"WIDE"
+
+        def cpuid_leaves(self) -> dict[int, tuple[int, int, int, int]]:
+            return {0x100: (0, 0, 0, 0)}
+
+    message = "interface 'wide' answers CPUID leaf 0x40000100, outside its block at 0x40000000"
+    with pytest.raises(pv.ConfigurationError, match=f"^{message}$"):
+        place_interfaces([Wide()])
+
+
+def test_hypervisor_bit() -> None:
+    """Set as soon as one interface exists, never without."""
+    model = parse_cpu("default", INTEL)
+    for hypervisor, expected in ((place_interfaces([A()]), 1), ({}, 0)):
+        rows = {row[0]: row for row in build_cpuid(model, cpus=1, tsc_khz=1_000_000, hypervisor=hypervisor)}
+        assert rows[1][4] >> 31 == expected
