@@ -144,7 +144,7 @@ fn other_bits_of_the_word_are_the_guests() {
 #[test]
 fn a_word_outside_of_ram_is_never_offered() {
     let mut machine = Machine::new();
-    machine.board.set_pv_eoi(0, Some(u64::MAX & !3));
+    machine.board.set_pv_eoi(0, Some(!3));
     machine.interrupt(0x40);
     machine.board.take_interrupt(0);
     assert_eq!(machine.eoi_state(), (1, true));

@@ -117,3 +117,22 @@ fn equal_histories_hash_equal_and_others_do_not() {
     assert_eq!(run(50), run(50));
     assert_ne!(run(50), run(51));
 }
+
+#[test]
+fn the_end_of_time_is_reached() {
+    let mut board = board(1);
+    board.firmware_handoff();
+    start_apic_timer(&mut board, 0, PERIODIC | 0x40, 3);
+    for (index, value) in [(0x0A, 0x23), (0x0B, 0x72)] {
+        outb(&mut board, 0x70, index);
+        outb(&mut board, 0x71, value);
+    }
+    outb(&mut board, 0x602, 1);
+    for now in [u64::MAX / 3, u64::MAX - 1, u64::MAX] {
+        board.advance(now);
+        board.take_interrupt(0);
+        outb(&mut board, 0x70, 0x0C);
+        inb(&mut board, 0x71);
+        assert!(board.next_event_ns().is_none_or(|next| next > now));
+    }
+}
