@@ -305,7 +305,7 @@ class ExitRouter:
                 service.write(self._vcpus[exit.vcpu], exit.address, exit.size, exit.value)
             except GuestFault as fault:
                 self._fault(exit, fault)
-            return None
+                return None
         return 0
 
     def _msr_read(self, exit: Exit) -> int | None:

@@ -82,6 +82,12 @@ class FakeVm:
         self.offsets = [0] * cpus
         self.executed = 0
         self.time_ns = 0
+        self.claims: dict[str, set[tuple[int, int]]] = {"ports": set(), "msrs": set(), "mmio": set()}
+        self.intercepted: set[int | str] = set()
+        self.done: list[str] = []
+        self.printed = b""
+        self.typed = b""
+        self.console_fd: int | None = None
 
     def get_register(self, vcpu: int, name: str) -> int:
         return self.registers[vcpu][name]
@@ -135,6 +141,59 @@ class FakeVm:
 
     def set_pv_eoi(self, vcpu: int, gpa: int | None) -> None:
         self.pv_eoi[vcpu] = gpa
+
+    # -- claims and answers, for ExitRouter
+
+    def claim_ports(self, first: int, last: int) -> None:
+        self.claims["ports"].add((first, last))
+
+    def release_ports(self, first: int, last: int) -> None:
+        self.claims["ports"].clear()
+
+    def claim_msrs(self, first: int, last: int) -> None:
+        self.claims["msrs"].add((first, last))
+
+    def release_msrs(self, first: int, last: int) -> None:
+        self.claims["msrs"].clear()
+
+    def claim_mmio(self, gpa: int, length: int) -> None:
+        self.claims["mmio"].add((gpa, length))
+
+    def release_mmio(self, gpa: int, length: int) -> None:
+        self.claims["mmio"].clear()
+
+    def intercept_exception(self, vector: int, enabled: bool) -> None:
+        self._intercept(vector, enabled)
+
+    def intercept_cpuid(self, enabled: bool) -> None:
+        self._intercept("cpuid", enabled)
+
+    def intercept_halt(self, enabled: bool) -> None:
+        self._intercept("halt", enabled)
+
+    def _intercept(self, what: int | str, enabled: bool) -> None:
+        if enabled:
+            self.intercepted.add(what)
+        else:
+            self.intercepted.discard(what)
+
+    def answer_default(self) -> None:
+        self.done.append("default")
+
+    def answer_fault(self) -> None:
+        self.done.append("fault")
+
+    # -- the console
+
+    def set_console_fd(self, fd: int | None) -> None:
+        self.console_fd = fd
+
+    def take_console(self) -> bytes:
+        printed, self.printed = self.printed, b""
+        return printed
+
+    def console_input(self, data: bytes) -> None:
+        self.typed += data
 
 
 class FakeMachine:
