@@ -35,8 +35,8 @@ class Console:
 
     @property
     def needs_pump(self) -> bool:
-        """Whether somebody must call `pump` while the machine runs, to pass output on."""
-        return self._stream is not None
+        """Whether somebody must call `pump` while the machine runs: the board keeps only so much."""
+        return self.is_captured
 
     def pump(self) -> None:
         """Collect what the guest has printed since, and pass it to the stream."""

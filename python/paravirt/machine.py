@@ -44,7 +44,7 @@ DEFAULT_START_UNIX_NS = 1_767_225_600 * 10**9
 DEVICES = ("testdev", "debug-exit", "debugcon", "pci-testdev")
 """Optional devices of the board; all are there by default."""
 PUMP_INSTRUCTIONS = 20_000_000
-"""How often output is passed to a stream without a file descriptor."""
+"""How often output is taken from the board, unless it writes to a file descriptor."""
 
 FW_CFG_RAM_SIZE = 0x03
 FW_CFG_NUM_CPUS = 0x05
@@ -155,7 +155,6 @@ class Machine:
         self._is_closed = False
         self._stops: list[_Stop] = []
         self._target: int | None = None
-        self._has_expired = False
 
         self._tracer = trace
         self._fixup_log = FixUpLog()
@@ -347,8 +346,8 @@ class Machine:
         run = self._vm.run
         handlers = self._router.handlers
         stops = self._stops
-        is_bounded = self._target is not None or self.console.needs_pump
-        limit = self._next_limit() if is_bounded else None
+        is_bounded = self._target is not None
+        limit = self._next_limit()
         answer = None
         while not stops:
             exit = run(limit, answer)
@@ -360,12 +359,13 @@ class Machine:
             exit = self._vm.step(exit.vcpu, answer)
             answer = handlers[exit.kind](exit)
 
-    def _next_limit(self) -> int:
+    def _next_limit(self) -> int | None:
         """How many instructions may run until somebody must look."""
-        limit = PUMP_INSTRUCTIONS if self.console.needs_pump else 1 << 63
-        if self._target is not None:
-            limit = min(limit, max(self._target - self._vm.instructions(), 0))
-        return limit
+        pump = PUMP_INSTRUCTIONS if self.console.needs_pump else None
+        if self._target is None:
+            return pump
+        left = max(self._target - self._vm.instructions(), 0)
+        return left if pump is None else min(left, pump)
 
     def _step_once(self, vcpu: int) -> None:
         answer = None
@@ -378,7 +378,6 @@ class Machine:
     @contextmanager
     def _running(self) -> Iterator[_Meter]:
         self._stops.clear()
-        self._has_expired = False
         self._is_running = True
         try:
             yield _Meter(self)
@@ -404,7 +403,8 @@ class Machine:
             timer.cancel()
 
     def _expire(self) -> None:
-        self._has_expired = True
+        # The list ends the loop at the next exit, the interrupt a guest that makes none.
+        self._end(StopReason.TIMEOUT)
         self._vm.interrupt()
 
     # -- exits
@@ -416,9 +416,7 @@ class Machine:
         pass
 
     def _on_budget(self, _exit: Exit) -> None:
-        if self._has_expired:
-            self._end(StopReason.TIMEOUT)
-        elif self._target is not None and self._vm.instructions() >= self._target:
+        if self._target is not None and self._vm.instructions() >= self._target:
             self._end(StopReason.MAX_INSTRUCTIONS)
         else:
             self.console.pump()
