@@ -166,6 +166,8 @@ pub struct Cpu {
     pub cr2: u64,
     /// CR3.
     pub cr3: u64,
+    /// The four page-directory-pointer entries of PAE paging, as they were when CR3 was loaded.
+    pub pdptes: [u64; 4],
     /// CR4.
     pub cr4: u64,
     /// EFER.
@@ -187,6 +189,8 @@ pub struct Cpu {
 
     /// What the guest's CPUID says.
     pub cpuid: CpuidTable,
+    /// CPUID exits.
+    pub intercept_cpuid: bool,
     /// What follows from it.
     pub features: Features,
     /// The silicon.
@@ -239,6 +243,7 @@ impl Cpu {
             cr0: 0,
             cr2: 0,
             cr3: 0,
+            pdptes: [0; 4],
             cr4: 0,
             efer: 0,
             xcr0: 1,
@@ -249,6 +254,7 @@ impl Cpu {
             msrs: Msrs::default(),
             tsc_offset: 0,
             cpuid: CpuidTable::default(),
+            intercept_cpuid: false,
             features: Features::default(),
             host,
             activity: if index == 0 { Activity::Running } else { Activity::WaitForSipi },
@@ -300,11 +306,12 @@ impl Cpu {
         self.cr0 = cr::CR0_ET | self.cr0 & (cr::CR0_CD | cr::CR0_NW);
         self.cr2 = 0;
         self.cr3 = 0;
+        self.pdptes = [0; 4];
         self.cr4 = 0;
         self.efer = 0;
         self.cpl = 0;
         self.debug = DebugState::default();
-        debug_assert_eq!(self.debug.dr6, dr::DR6_INIT);
+        debug_assert_eq!(self.debug.dr6(), dr::DR6_INIT);
         self.kicked = false;
         self.interrupt_shadow = false;
         self.shadow_is_mov_ss = false;
@@ -329,7 +336,7 @@ impl Cpu {
         let mut mode = if long && cs.attributes & attr::L != 0 {
             2
         } else {
-            u8::from(!(self.system_flags & rflags::VM != 0) && cs.attributes & attr::DB != 0)
+            u8::from(self.system_flags & rflags::VM == 0 && cs.attributes & attr::DB != 0)
         };
         if mode == 2 || (seg(DS).is_flat(false) && seg(ES).is_flat(false) && seg(SS).is_flat(false)) {
             mode |= CodeMode::FLAT_DATA;

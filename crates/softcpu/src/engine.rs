@@ -22,7 +22,6 @@ use crate::cache::{Block, BlockId, CodeCache, JumpTable, NO_BLOCK};
 use crate::cpu::{Activity, Cpu, HostVendor};
 use crate::decode::{self, End};
 use crate::exception::{Event, Shutdown};
-use crate::mmu::Access;
 use crate::op::{Answer, BLOCK_RIP, Flow, Op, Step, Stop};
 use crate::segment::{CS, Segment};
 
@@ -229,6 +228,12 @@ impl Engine {
     pub fn intercept_exception(&mut self, vector: u8, enabled: bool) {
         if let Some(flag) = self.intercepts.get_mut(usize::from(vector)) {
             *flag = enabled;
+        }
+    }
+    /// Make CPUID exit.
+    pub fn intercept_cpuid(&mut self, enabled: bool) {
+        for cpu in &mut self.cpus {
+            cpu.intercept_cpuid = enabled;
         }
     }
     /// Make HLT exit.
@@ -651,7 +656,8 @@ impl Engine {
             return Ok(page | linear & 0xFFF);
         }
         let gpa = self.with_env(bus, |cpu, env| {
-            cpu.walk(env, linear, Access { write: false, fetch: true, user, smap: false }).map(|mapping| mapping.gpa)
+            let access = cpu.fetch_access();
+            cpu.walk(env, linear, access).map(|mapping| mapping.gpa)
         })?;
         self.cpus[self.current].tlb.insert_fetch(user, linear, gpa);
         Ok(gpa)
@@ -789,7 +795,11 @@ impl Engine {
         } else {
             cpu.replay.clear()
         }
-        let before = (cpu.system_flags, cpu.interrupt_shadow);
+        let shadow_before = cpu.interrupt_shadow;
+        cpu.debug.stepping = cpu.system_flags & rflags::TF != 0;
+        // RF is for one instruction: it is off when the instruction loads flags, and on again if it must be restarted.
+        let resume = cpu.system_flags & rflags::RF;
+        cpu.system_flags &= !resume;
         let step = self.with_env(bus, |cpu, env| (op.run)(cpu, env, &op));
         let cpu = &mut self.cpus[index];
         match step {
@@ -799,15 +809,18 @@ impl Engine {
             }
             _ => cpu.replay.clear(),
         }
+        if step.is_err() {
+            cpu.system_flags |= resume;
+        }
         self.drop_written_code();
         self.cpus[index].code_written = false;
         match step {
-            Ok(flow) => self.retired(bus, &op, flow, start, before),
+            Ok(flow) => self.retired(bus, &op, flow, start, shadow_before),
             Err(Stop::Again) => {
                 // One iteration counts as an instruction, so that a long repetition takes time.
                 self.instructions += 1;
                 self.cpus[index].interrupt_shadow = false;
-                self.single_step_trap(bus, before.0)
+                self.single_step_trap(bus)
             }
             Err(stop) => self.stopped(bus, stop),
         }
@@ -832,14 +845,7 @@ impl Engine {
     }
 
     /// After an instruction that ran carefully has retired.
-    fn retired(
-        &mut self,
-        bus: &mut dyn Bus,
-        op: &Op,
-        flow: Flow,
-        start: u64,
-        (flags_before, shadow_before): (u64, bool),
-    ) -> Option<Exit> {
+    fn retired(&mut self, bus: &mut dyn Bus, op: &Op, flow: Flow, start: u64, shadow_before: bool) -> Option<Exit> {
         self.instructions += 1;
         let cpu = &mut self.cpus[self.current];
         if matches!(flow, Flow::Next | Flow::Sync | Flow::Yield) {
@@ -852,21 +858,20 @@ impl Engine {
         if shadow_before {
             cpu.interrupt_shadow = false;
         }
-        // RF is for one instruction; what loaded it just now (IRET, POPF never does) has set it anew.
-        if flags_before & rflags::RF != 0 {
-            cpu.system_flags &= !rflags::RF;
+        if cpu.debug.branch_stepping && !matches!(flow, Flow::Taken | Flow::Indirect) {
+            cpu.debug.stepping = false;
         }
         if cpu.activity == Activity::Halted && self.intercept_halt {
             cpu.activity = Activity::Running;
             return Some(Exit::Halt { vcpu: self.current });
         }
-        self.single_step_trap(bus, flags_before)
+        self.single_step_trap(bus)
     }
 
     /// Deliver the debug traps that are due behind an instruction.
-    fn single_step_trap(&mut self, bus: &mut dyn Bus, flags_before: u64) -> Option<Exit> {
+    fn single_step_trap(&mut self, bus: &mut dyn Bus) -> Option<Exit> {
         let cpu = &mut self.cpus[self.current];
-        if flags_before & rflags::TF != 0 {
+        if cpu.debug.stepping {
             cpu.debug.pending |= x86defs::dr::DR6_BS;
         }
         // MOV SS holds debug traps off until behind the next instruction (SDM vol. 3 section 6.8.3).
@@ -913,7 +918,11 @@ impl Engine {
         cpu.code_written = false;
         cpu.interrupt_shadow = false;
         match result {
-            Ok(()) => Outcome::Delivered,
+            Ok(()) => {
+                // A debug trap behind HLT ends it.
+                cpu.activity = Activity::Running;
+                Outcome::Delivered
+            }
             Err(Err(Shutdown)) => {
                 cpu.activity = Activity::Shutdown;
                 Outcome::Exit(Exit::Shutdown { vcpu })

@@ -19,8 +19,15 @@ pub struct Features {
     pub x1_edx: u32,
     /// Leaf 0xD.1 EAX.
     pub xsave_eax: u32,
-    /// Width of physical addresses, 32..=52.
+    /// Width of physical addresses as leaf 0x80000008 says; 0 if it does not.
     pub physical_bits: u32,
     /// The guest's CPU calls itself AMD (or Hygon).
     pub amd: bool,
+}
+
+impl Features {
+    /// Width of physical addresses, 32..=52: without leaf 0x80000008 it is 36 (SDM vol. 3 section 4.1.4).
+    pub fn physical_bits(&self) -> u32 {
+        if self.physical_bits == 0 { 36 } else { self.physical_bits.clamp(32, 52) }
+    }
 }

@@ -29,12 +29,17 @@ mod mem;
 mod mmu;
 mod msr;
 mod op;
+mod registers;
 mod segment;
 mod syscall;
 mod system;
+#[cfg(test)]
+mod testing;
 mod tlb;
 
 pub use cpu::{Activity, Cpu, HostVendor};
 pub use cpuid::{CpuidEntry, CpuidTable};
 pub use engine::{Engine, EngineConfig, Statistics};
+pub use msr::{MsrWrite, Msrs};
 pub use op::Answer;
+pub use registers::RegisterValueError;

@@ -78,26 +78,33 @@ impl Cpu {
             fetch: false,
             user: self.cpl == 3,
             smap: self.cpl != 3 && self.cr4 & cr::CR4_SMAP != 0 && self.system_flags & rflags::AC == 0,
+            wide: self.mode.is_64(),
         }
+    }
+
+    /// The rights of an instruction fetch now.
+    #[inline]
+    pub fn fetch_access(&self) -> Access {
+        Access { write: false, fetch: true, user: self.cpl == 3, smap: false, wide: self.mode.is_64() }
     }
 
     /// The rights of an access that the CPU makes by itself to GDT, LDT, IDT or TSS: supervisor at any CPL, and SMAP applies
     /// whatever RFLAGS.AC is (SDM vol. 3 section 4.6).
     #[inline]
     pub fn system_access(&self, write: bool) -> Access {
-        Access { write, fetch: false, user: false, smap: self.cr4 & cr::CR4_SMAP != 0 }
+        Access { write, fetch: false, user: false, smap: self.cr4 & cr::CR4_SMAP != 0, wide: self.long_mode() }
     }
 
     /// Load from a system table.
     pub fn read_system<T: Width>(&mut self, env: &mut Env<'_>, linear: u64) -> Result<T, Stop> {
         let access = self.system_access(false);
-        self.load_with(env, self.wrap(linear), T::BYTES, crate::segment::DS, access).map(T::from_u64)
+        self.load_with(env, linear, T::BYTES, crate::segment::DS, access).map(T::from_u64)
     }
 
     /// Store to a system table.
     pub fn write_system<T: Width>(&mut self, env: &mut Env<'_>, linear: u64, value: T) -> Result<(), Stop> {
         let access = self.system_access(true);
-        self.store_with(env, self.wrap(linear), T::BYTES, crate::segment::DS, access, value.to_u64())
+        self.store_with(env, linear, T::BYTES, crate::segment::DS, access, value.to_u64())
     }
 
     #[cold]
@@ -185,8 +192,10 @@ impl Cpu {
         seg: u8,
         access: Access,
     ) -> Result<(u64, Option<(u64, u64)>), Stop> {
-        let last = self.wrap(linear.wrapping_add(bytes - 1));
-        if self.mode.is_64() && !(self.is_canonical(linear) && self.is_canonical(last)) {
+        let mask = if access.wide { u64::MAX } else { 0xFFFF_FFFF };
+        let linear = linear & mask;
+        let last = linear.wrapping_add(bytes - 1) & mask;
+        if access.wide && !(self.is_canonical(linear) && self.is_canonical(last)) {
             let vector = if seg == SS { vector::SS } else { vector::GP };
             return Err(self.raise_with(vector, 0));
         }

@@ -22,3 +22,78 @@ pub const L1_ECX_XSAVE: u32 = 1 << 26;
 pub const L1_ECX_OSXSAVE: u32 = 1 << 27;
 /// Leaf 1 ECX: a hypervisor is present.
 pub const L1_ECX_HYPERVISOR: u32 = 1 << 31;
+/// Leaf 1 ECX: RDRAND.
+pub const L1_ECX_RDRAND: u32 = 1 << 30;
+
+/// Leaf 1 EDX: virtual-8086 mode extensions.
+pub const L1_EDX_VME: u32 = 1 << 1;
+/// Leaf 1 EDX: debugging extensions.
+pub const L1_EDX_DE: u32 = 1 << 2;
+/// Leaf 1 EDX: 4 MiB pages.
+pub const L1_EDX_PSE: u32 = 1 << 3;
+/// Leaf 1 EDX: time-stamp counter.
+pub const L1_EDX_TSC: u32 = 1 << 4;
+/// Leaf 1 EDX: RDMSR and WRMSR.
+pub const L1_EDX_MSR: u32 = 1 << 5;
+/// Leaf 1 EDX: physical address extension.
+pub const L1_EDX_PAE: u32 = 1 << 6;
+/// Leaf 1 EDX: machine-check exception.
+pub const L1_EDX_MCE: u32 = 1 << 7;
+/// Leaf 1 EDX: local APIC present and enabled.
+pub const L1_EDX_APIC: u32 = 1 << 9;
+/// Leaf 1 EDX: SYSENTER and SYSEXIT.
+pub const L1_EDX_SEP: u32 = 1 << 11;
+/// Leaf 1 EDX: memory type range registers.
+pub const L1_EDX_MTRR: u32 = 1 << 12;
+/// Leaf 1 EDX: global pages.
+pub const L1_EDX_PGE: u32 = 1 << 13;
+/// Leaf 1 EDX: machine-check architecture.
+pub const L1_EDX_MCA: u32 = 1 << 14;
+/// Leaf 1 EDX: page attribute table.
+pub const L1_EDX_PAT: u32 = 1 << 16;
+/// Leaf 1 EDX: 36-bit addresses of 4 MiB pages.
+pub const L1_EDX_PSE36: u32 = 1 << 17;
+/// Leaf 1 EDX: FXSAVE and FXRSTOR.
+pub const L1_EDX_FXSR: u32 = 1 << 24;
+/// Leaf 1 EDX: SSE.
+pub const L1_EDX_SSE: u32 = 1 << 25;
+
+/// Leaf 7 EBX: RDFSBASE and its like.
+pub const L7_EBX_FSGSBASE: u32 = 1 << 0;
+/// Leaf 7 EBX: IA32_TSC_ADJUST.
+pub const L7_EBX_TSC_ADJUST: u32 = 1 << 1;
+/// Leaf 7 EBX: SMEP.
+pub const L7_EBX_SMEP: u32 = 1 << 7;
+/// Leaf 7 EBX: INVPCID.
+pub const L7_EBX_INVPCID: u32 = 1 << 10;
+/// Leaf 7 EBX: SMAP.
+pub const L7_EBX_SMAP: u32 = 1 << 20;
+/// Leaf 7 ECX: UMIP.
+pub const L7_ECX_UMIP: u32 = 1 << 2;
+/// Leaf 7 ECX: protection keys for user pages.
+pub const L7_ECX_PKU: u32 = 1 << 3;
+/// Leaf 7 ECX: CR4.PKE is set.
+pub const L7_ECX_OSPKE: u32 = 1 << 4;
+/// Leaf 7 ECX: five-level paging.
+pub const L7_ECX_LA57: u32 = 1 << 16;
+/// Leaf 7 ECX: RDPID.
+pub const L7_ECX_RDPID: u32 = 1 << 22;
+/// Leaf 7 EDX: IBRS and IBPB (Intel's enumeration).
+pub const L7_EDX_SPEC_CTRL: u32 = 1 << 26;
+/// Leaf 7 EDX: IA32_ARCH_CAPABILITIES.
+pub const L7_EDX_ARCH_CAPABILITIES: u32 = 1 << 29;
+/// Leaf 7 EDX: SSBD.
+pub const L7_EDX_SSBD: u32 = 1 << 31;
+
+/// Leaf 0x80000001 EDX: SYSCALL and SYSRET.
+pub const X1_EDX_SYSCALL: u32 = 1 << 11;
+/// Leaf 0x80000001 EDX: no-execute.
+pub const X1_EDX_NX: u32 = 1 << 20;
+/// Leaf 0x80000001 EDX: fast FXSAVE (AMD).
+pub const X1_EDX_FFXSR: u32 = 1 << 25;
+/// Leaf 0x80000001 EDX: 1 GiB pages.
+pub const X1_EDX_PAGE1GB: u32 = 1 << 26;
+/// Leaf 0x80000001 EDX: RDTSCP and IA32_TSC_AUX.
+pub const X1_EDX_RDTSCP: u32 = 1 << 27;
+/// Leaf 0x80000001 EDX: long mode.
+pub const X1_EDX_LM: u32 = 1 << 29;

@@ -59,3 +59,54 @@ pub const APIC_BASE_BSP: u64 = 1 << 8;
 pub const APIC_BASE_EXTD: u64 = 1 << 10;
 /// APIC_BASE: APIC enabled.
 pub const APIC_BASE_ENABLE: u64 = 1 << 11;
+
+/// IA32_P5_MC_ADDR.
+pub const P5_MC_ADDR: u32 = 0;
+/// IA32_P5_MC_TYPE.
+pub const P5_MC_TYPE: u32 = 1;
+/// IA32_PLATFORM_ID.
+pub const PLATFORM_ID: u32 = 0x17;
+/// IA32_SPEC_CTRL.
+pub const SPEC_CTRL: u32 = 0x48;
+/// IA32_PRED_CMD.
+pub const PRED_CMD: u32 = 0x49;
+/// IA32_ARCH_CAPABILITIES.
+pub const ARCH_CAPABILITIES: u32 = 0x10A;
+/// IA32_MCG_CAP.
+pub const MCG_CAP: u32 = 0x179;
+/// IA32_MCG_STATUS.
+pub const MCG_STATUS: u32 = 0x17A;
+/// IA32_MCG_CTL.
+pub const MCG_CTL: u32 = 0x17B;
+/// IA32_PERF_STATUS.
+pub const PERF_STATUS: u32 = 0x198;
+/// First fixed-range MTRR: 64 KiB pieces from 0.
+pub const MTRR_FIX64K: u32 = 0x250;
+/// The two fixed-range MTRRs of 16 KiB pieces.
+pub const MTRR_FIX16K: u32 = 0x258;
+/// The first of eight fixed-range MTRRs of 4 KiB pieces.
+pub const MTRR_FIX4K: u32 = 0x268;
+/// CTL of the first machine-check bank; STATUS, ADDR, MISC and the other banks follow.
+pub const MC0_CTL: u32 = 0x400;
+/// AMD: SYSCFG.
+pub const AMD_SYSCFG: u32 = 0xC001_0010;
+/// AMD: HWCR.
+pub const AMD_HWCR: u32 = 0xC001_0015;
+/// AMD: NB_CFG.
+pub const AMD_NB_CFG: u32 = 0xC001_001F;
+/// AMD: interrupt pending and CMP-halt.
+pub const AMD_INT_PENDING: u32 = 0xC001_0055;
+/// AMD: TSEG base.
+pub const AMD_TSEG_BASE: u32 = 0xC001_0112;
+/// AMD: TSEG mask.
+pub const AMD_TSEG_MASK: u32 = 0xC001_0113;
+/// AMD: VM_CR.
+pub const AMD_VM_CR: u32 = 0xC001_0114;
+/// AMD: LS_CFG.
+pub const AMD_LS_CFG: u32 = 0xC001_1020;
+/// AMD: DC_CFG.
+pub const AMD_DC_CFG: u32 = 0xC001_1022;
+/// AMD: DE_CFG.
+pub const AMD_DE_CFG: u32 = 0xC001_1029;
+/// AMD: BU_CFG2.
+pub const AMD_BU_CFG2: u32 = 0xC001_102A;

@@ -1,0 +1,69 @@
+//! INT n, INT3, INTO, INT1.
+
+use x86defs::{cr, rflags, vector};
+
+use super::next_rip;
+use crate::cpu::Cpu;
+use crate::engine::Env;
+use crate::exception::Delivery;
+use crate::op::{Flow, Op, Step, Stop};
+
+/// INT n.
+pub fn int_n(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let number = op.imm as u8;
+    if cpu.system_flags & rflags::VM != 0 {
+        let iopl3 = cpu.system_flags & rflags::IOPL == rflags::IOPL;
+        if cpu.cr4 & cr::CR4_VME != 0 && !redirected(cpu, env, number)? {
+            let return_rip = next_rip(cpu, op);
+            cpu.deliver_within_virtual_8086(env, number, return_rip)?;
+            cpu.debug.stepping = false;
+            return Ok(Flow::Indirect);
+        }
+        if !iopl3 {
+            return Err(cpu.gp0());
+        }
+    }
+    software_interrupt(cpu, env, op, number)
+}
+
+/// INT3.
+pub fn int3(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    software_interrupt(cpu, env, op, vector::BP)
+}
+
+/// INTO.
+pub fn into(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    if cpu.flags.of() { software_interrupt(cpu, env, op, vector::OF) } else { Ok(Flow::Sync) }
+}
+
+/// INT1 (ICEBP): a #DB that checks no gate's DPL and sets nothing in DR6.
+pub fn int1(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let delivery = Delivery { ext: true, ..Delivery::trap(vector::DB, next_rip(cpu, op)) };
+    deliver(cpu, env, &delivery)
+}
+
+fn software_interrupt(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, number: u8) -> Step {
+    let delivery = Delivery { software: true, ..Delivery::trap(number, next_rip(cpu, op)) };
+    deliver(cpu, env, &delivery)
+}
+
+fn deliver(cpu: &mut Cpu, env: &mut Env<'_>, delivery: &Delivery) -> Step {
+    cpu.deliver_once(env, delivery)?;
+    // The handler is not stepped into (SDM vol. 3 section 18.3.1.4).
+    cpu.debug.stepping = false;
+    Ok(Flow::Indirect)
+}
+
+/// Whether INT n in virtual-8086 mode with CR4.VME goes to the IDT: its bit in the TSS's redirection map, which lies below the
+/// I/O map (SDM vol. 3 section 20.3.3).
+fn redirected(cpu: &mut Cpu, env: &mut Env<'_>, number: u8) -> Result<bool, Stop> {
+    const IO_MAP_BASE: u64 = 102;
+    let map = cpu.read_tss(env, IO_MAP_BASE, 2, false)?;
+    let Some(offset) = (map + u64::from(number / 8)).checked_sub(32) else { return Ok(true) };
+    let tr = *cpu.seg(crate::segment::TR);
+    if offset > u64::from(tr.limit) {
+        return Err(cpu.gp0());
+    }
+    let byte: u8 = cpu.read_system(env, tr.base.wrapping_add(offset))?;
+    Ok(byte >> (number % 8) & 1 != 0)
+}

@@ -1,0 +1,91 @@
+//! Machine-check registers: SDM vol. 3 chapter 16. No machine check ever happens; guests still set the banks up.
+
+use x86defs::msr;
+
+/// Banks.
+const BANKS: usize = 10;
+/// Registers of a bank: CTL, STATUS, ADDR, MISC.
+const STRIDE: u32 = 4;
+/// IA32_MCG_CAP: banks, and MCG_CTL exists.
+const CAPABILITIES: u64 = BANKS as u64 | 1 << 8;
+const LAST: u32 = msr::MC0_CTL + STRIDE * BANKS as u32 - 1;
+
+/// The registers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MachineCheck {
+    status: u64,
+    control: u64,
+    banks: [[u64; STRIDE as usize]; BANKS],
+}
+
+/// Whether it is a machine-check register.
+pub fn is_machine_check(index: u32) -> bool {
+    matches!(index, msr::MCG_CAP..=msr::MCG_CTL | msr::MC0_CTL..=LAST)
+}
+
+impl MachineCheck {
+    /// Read a register.
+    pub fn read(&self, index: u32) -> Option<u64> {
+        Some(match index {
+            msr::MCG_CAP => CAPABILITIES,
+            msr::MCG_STATUS => self.status,
+            msr::MCG_CTL => self.control,
+            _ => *self.banks.as_flattened().get(index.checked_sub(msr::MC0_CTL)? as usize)?,
+        })
+    }
+
+    /// Write a register; false if the value is not allowed. STATUS registers can only be cleared, unless `status_writable`.
+    pub fn write(&mut self, index: u32, value: u64, status_writable: bool) -> bool {
+        let all_or_nothing = value == 0 || value == u64::MAX;
+        match index {
+            msr::MCG_STATUS => {
+                self.status = value;
+                true
+            }
+            msr::MCG_CTL if all_or_nothing => {
+                self.control = value;
+                true
+            }
+            msr::MC0_CTL..=LAST => {
+                let number = index - msr::MC0_CTL;
+                let valid = match number % STRIDE {
+                    // Each bit enables one error, and which exist is up to the model.
+                    0 => true,
+                    _ => value == 0 || status_writable,
+                };
+                match self.banks.as_flattened_mut().get_mut(number as usize) {
+                    Some(register) if valid => {
+                        *register = value;
+                        true
+                    }
+                    _ => false,
+                }
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_can_be_cleared_only() {
+        let mut registers = MachineCheck::default();
+        for (index, value, status_writable, valid) in [
+            (msr::MCG_CAP, 0, false, false),
+            (msr::MCG_CTL, u64::MAX, false, true),
+            (msr::MCG_CTL, 1, false, false),
+            (msr::MC0_CTL, 0xFF, false, true),
+            (msr::MC0_CTL + 1, 0, false, true),
+            (msr::MC0_CTL + 1, 1, false, false),
+            (msr::MC0_CTL + 1, 1, true, true),
+            (LAST, 0, false, true),
+        ] {
+            assert_eq!(registers.write(index, value, status_writable), valid, "{index:#x} {value:#x}");
+        }
+        assert!(is_machine_check(LAST) && !is_machine_check(LAST + 1));
+        assert_eq!(registers.read(LAST + 1), None);
+    }
+}
