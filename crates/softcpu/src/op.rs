@@ -54,8 +54,9 @@ pub enum Answer {
     Done,
 }
 
-/// Number of general registers' slots that an op can name.
-pub const REGISTER_SLOTS: usize = 32;
+/// Number of general registers' slots that an op can name: as many as a byte has values, so that none is out of bounds and
+/// nothing is checked. Those above [`HIGH_BYTES`] and its kin are never used.
+pub const REGISTER_SLOTS: usize = 256;
 /// Slot that always reads as zero: an absent base or index.
 pub const ZERO: u8 = 16;
 /// Slot that holds the RIP of the first instruction of the block: the base of RIP-relative addresses, with the
@@ -191,10 +192,10 @@ macro_rules! width {
     };
 }
 
-/// Slots are masked rather than checked: the decoder gives numbers below 32 only.
+/// The index of a slot.
 #[inline(always)]
 pub fn slot(number: u8) -> usize {
-    usize::from(number) % REGISTER_SLOTS
+    usize::from(number)
 }
 
 width!(u64, i64, regs, s, value, get regs[slot(s)], set regs[slot(s)] = value);

@@ -68,12 +68,12 @@ fn is_cut_off(decoder: &Decoder<'_>, instr: &Instruction, bytes: &[u8], mode: Co
         return true;
     }
     // Too long, or an undefined instruction of just 15 bytes? That long it begins with prefixes; without the first of them
-    // only a too long one reaches the limit again.
+    // only a too long one still reaches the limit. (An undefined opcode is taken to have a ModRM byte.)
     if instr.len() < MAX_LENGTH || bytes.len() < MAX_LENGTH {
         return false;
     }
     let rest = &bytes[1..bytes.len().min(MAX_LENGTH + 1)];
     let mut shorter = Decoder::with_ip(mode.bits(), rest, 0, options);
     let instr = shorter.decode();
-    instr.is_invalid() && (shorter.last_error() == DecoderError::NoMoreBytes || instr.len() >= MAX_LENGTH)
+    shorter.last_error() == DecoderError::NoMoreBytes || instr.len() >= MAX_LENGTH
 }

@@ -1,0 +1,126 @@
+//! How fast the software CPU executes: an ALU loop and a memory loop, in millions of instructions a second.
+//!
+//! `cargo run --release -p softcpu --example mips`
+
+use std::time::Instant;
+
+use guestmem::GuestMemory;
+use softcpu::{Engine, EngineConfig, HostVendor};
+use vcpu::{Bus, Clock, Exit, Pending, Reply, StopReason};
+
+/// A bus with nothing on it.
+struct NoBus;
+
+impl Bus for NoBus {
+    fn mmio_read(&mut self, _vcpu: usize, _gpa: u64, _size: usize) -> Reply<u64> {
+        Reply::Done(u64::MAX)
+    }
+    fn mmio_write(&mut self, _vcpu: usize, _gpa: u64, _size: usize, _value: u64) -> Reply<()> {
+        Reply::Done(())
+    }
+    fn port_read(&mut self, _vcpu: usize, _port: u16, _size: usize) -> Reply<u32> {
+        Reply::Done(u32::MAX)
+    }
+    fn port_write(&mut self, _vcpu: usize, _port: u16, _size: usize, _value: u32) -> Reply<()> {
+        Reply::Done(())
+    }
+    fn msr_read(&mut self, _vcpu: usize, _index: u32) -> Reply<u64> {
+        Reply::Fault
+    }
+    fn msr_write(&mut self, _vcpu: usize, _index: u32, _value: u64) -> Reply<()> {
+        Reply::Fault
+    }
+    fn cr8(&self, _vcpu: usize) -> u64 {
+        0
+    }
+    fn set_cr8(&mut self, _vcpu: usize, _value: u64) {}
+    fn set_tsc_offset(&mut self, _vcpu: usize, _offset: u64) {}
+    fn advance(&mut self, _now_ns: u64) {}
+    fn next_event_ns(&self) -> Option<u64> {
+        None
+    }
+    fn pending(&self, _vcpu: usize) -> Pending {
+        Pending::default()
+    }
+    fn take_interrupt(&mut self, _vcpu: usize) -> Option<u8> {
+        None
+    }
+    fn take_nmi(&mut self, _vcpu: usize) {}
+    fn take_init(&mut self, _vcpu: usize) -> bool {
+        true
+    }
+    fn take_sipi(&mut self, _vcpu: usize) -> u8 {
+        0
+    }
+    fn set_wait_for_sipi(&mut self, _vcpu: usize, _waiting: bool) {}
+    fn take_stop(&mut self) -> Option<StopReason> {
+        None
+    }
+}
+
+/// Ten instructions on registers.
+const ALU: &[u8] = &[
+    0x01, 0xD8, // add eax, ebx
+    0x31, 0xC2, // xor edx, eax
+    0x8D, 0x74, 0x50, 0x05, // lea esi, [eax + edx*2 + 5]
+    0xC1, 0xE2, 0x03, // shl edx, 3
+    0x29, 0xF7, // sub edi, esi
+    0x83, 0xE3, 0x7F, // and ebx, 0x7f
+    0x0F, 0xB6, 0xE8, // movzx ebp, al
+    0x83, 0xC3, 0x11, // add ebx, 0x11
+    0xFF, 0xC9, // dec ecx
+    0x75, 0xE6, // jnz
+];
+
+/// Eight instructions, six of which touch memory.
+const MEMORY: &[u8] = &[
+    0x8B, 0x06, // mov eax, [esi]
+    0x01, 0xC8, // add eax, ecx
+    0x89, 0x47, 0x08, // mov [edi + 8], eax
+    0x01, 0x46, 0x04, // add [esi + 4], eax
+    0x50, // push eax
+    0x5B, // pop ebx
+    0x03, 0x5F, 0x08, // add ebx, [edi + 8]
+    0xFF, 0xC9, // dec ecx
+    0x75, 0xED, // jnz
+];
+
+/// A call and a return in each round.
+const CALLS: &[u8] = &[
+    0xE8, 0x04, 0x00, 0x00, 0x00, // call
+    0xFF, 0xC9, // dec ecx
+    0x75, 0xF7, // jnz
+    0x40, // (the function: inc eax, or a REX prefix of ret)
+    0xC3, // ret
+];
+
+fn measure(name: &str, code: &[u8]) {
+    let config =
+        EngineConfig { cpus: 1, host: HostVendor::Intel, seed: 0, slice: (1000, 1000), clock: Clock::new(1_000_000) };
+    let memory = GuestMemory::new(1 << 20).expect("memory");
+    memory.write_bytes(0x1000, code).expect("code in RAM");
+    let mut engine = Engine::new(&config, memory);
+    engine.intercept_exception(6, true);
+    let cpu = engine.cpu_mut(0);
+    cpu.set_flat_protected32(0x1000);
+    cpu.regs.fill(0);
+    cpu.regs[1] = 0xFFFF_FFFF;
+    cpu.regs[4] = 0x8000;
+    cpu.regs[6] = 0x2000;
+    cpu.regs[7] = 0x3000;
+    let best = (0..5)
+        .map(|_| {
+            let (start, before) = (Instant::now(), engine.instructions());
+            let exit = engine.run(&mut NoBus, 100_000_000);
+            assert_eq!(exit, Exit::Budget);
+            (engine.instructions() - before) as f64 / start.elapsed().as_secs_f64() / 1e6
+        })
+        .fold(0.0, f64::max);
+    println!("{name}: {best:.0} MIPS");
+}
+
+fn main() {
+    measure("ALU loop", ALU);
+    measure("memory loop", MEMORY);
+    measure("calls", CALLS);
+}
