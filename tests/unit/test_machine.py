@@ -187,7 +187,7 @@ def test_triple_fault_leaves_its_state(run: Run) -> None:
     machine, result = run(b"\x90\x90" + TRIPLE_FAULT)
     assert result.vcpu == 0
     assert machine.vcpus[0].rip == ENTRY + 2
-    assert machine.vcpus[0].recent_blocks()[-1][0] == ENTRY
+    assert ENTRY in {address for address, *_ in machine.vcpus[0].recent_blocks()}
 
 
 def test_budget_goes_on(run: Run) -> None:
