@@ -408,7 +408,7 @@ def test_trace(run: Run) -> None:
     run(mov_eax(1) + mov_ebx(2) + mov_ecx(3) + VMMCALL + debug_exit(0), interfaces=[Adder()], trace=tracer)
     fixup, call = stream.getvalue().splitlines()
     assert fixup.endswith(
-        f"cpu0 fixup     patched at {ENTRY + 15:#x} <start+0xf> gpa {ENTRY + 17:#x}: 0f 01 d9 -> 0f 01 c1"
+        f"cpu0 fixup     patch at {ENTRY + 15:#x} <start+0xf> gpa {ENTRY + 17:#x}: 0f 01 d9 -> 0f 01 c1"
     )
     assert call.endswith(f"rsi 0x0 rip {ENTRY + 15:#x} cpl 0 32-bit -> 0x5")
 

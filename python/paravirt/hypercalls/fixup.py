@@ -78,7 +78,7 @@ class FixUp:
 
     rip: its linear address, prefixes included. gpa: guest-physical address of its last byte, the one that differs.
     symbol: what the kernel's symbol table calls the place, if it does. found: the opcode's three bytes. replaced:
-    those written instead, None if nothing was. action: `"patched"`, `"emulated"` or `"rejected"`. time_ns: virtual
+    those written instead, None if nothing was. action: `"patch"`, `"emulate"` or `"reject"`. time_ns: virtual
     time.
     """
 
@@ -120,7 +120,7 @@ class FixUpLog:
     @property
     def total(self) -> int:
         """How many were patched or emulated since the machine was made."""
-        return self._counts["patched"] + self._counts["emulated"]
+        return self._counts["patch"] + self._counts["emulate"]
 
 
 class FixUpEngine:
@@ -196,7 +196,7 @@ class FixUpEngine:
         match self._policy:
             case Policy.PATCH:
                 if self._patch(vcpu, linear, found):
-                    self._record(vcpu, linear, gpa, found, "patched", self._host.hypercall)
+                    self._record(vcpu, linear, gpa, found, "patch", self._host.hypercall)
                     return True
                 # Text that cannot be written, as a ROM's: resuming would fault for ever.
                 return self._emulate(vcpu, linear, gpa, found)
@@ -205,7 +205,7 @@ class FixUpEngine:
             case Policy.STRICT if found.opcode == self._guest_hypercall:
                 return self._emulate(vcpu, linear, gpa, found)
             case _:
-                self._record(vcpu, linear, gpa, found, "rejected", None)
+                self._record(vcpu, linear, gpa, found, "reject", None)
                 return False
 
     def _resume(self, vcpu: Vcpu, linear: int) -> bool:
@@ -241,7 +241,7 @@ class FixUpEngine:
         registers = vcpu.registers
         is_64bit = vcpu.is_64bit
         result = self._dispatcher.call(vcpu, registers_of(registers), is_64bit=is_64bit, cpl=0)
-        self._record(vcpu, linear, gpa, found, "emulated", None)
+        self._record(vcpu, linear, gpa, found, "emulate", None)
         if result is None:
             return True  # The guest got an exception from the call itself.
         vcpu.rax = result if is_64bit else result & MASK32
