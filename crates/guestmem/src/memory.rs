@@ -46,12 +46,21 @@ impl PageBits {
 struct Inner {
     region: MmapRegion<()>,
     dirty: PageBits,
+    /// Written at least once.
+    touched: PageBits,
     code: PageBits,
     /// Set when a page with its code bit was written through [`GuestMemory::write_bytes`].
     code_written: AtomicBool,
     code_written_pages: std::sync::Mutex<Vec<(u64, u64)>>,
     /// Set when dirty bits were cleared, so that engines withdraw the pages that they opened for stores.
     dirty_cleared: AtomicBool,
+}
+
+impl Inner {
+    fn set_dirty(&self, page: u64) {
+        self.dirty.set(page);
+        self.touched.set(page);
+    }
 }
 
 /// A machine's RAM. Clones are handles to the same memory.
@@ -83,6 +92,7 @@ impl GuestMemory {
         let pages = size / PAGE_SIZE;
         let inner = Arc::new(Inner {
             dirty: PageBits::new(pages),
+            touched: PageBits::new(pages),
             code: PageBits::new(pages),
             code_written: AtomicBool::new(false),
             code_written_pages: std::sync::Mutex::default(),
@@ -164,7 +174,7 @@ impl GuestMemory {
     #[inline]
     pub fn open_for_stores(&self, offset: RamOffset) -> bool {
         let page = offset / PAGE_SIZE;
-        self.inner.dirty.set(page);
+        self.inner.set_dirty(page);
         !self.inner.code.get(page)
     }
 
@@ -217,7 +227,7 @@ impl GuestMemory {
     /// Mark a written range dirty and queue it if it touches decoded code. `len` is in bytes, at least 1.
     fn note_write(&self, offset: RamOffset, len: u64) {
         for page in offset / PAGE_SIZE..=(offset + len - 1) / PAGE_SIZE {
-            self.inner.dirty.set(page);
+            self.inner.set_dirty(page);
             if self.inner.code.get(page) {
                 let start = offset.max(page * PAGE_SIZE);
                 let end = (offset + len).min((page + 1) * PAGE_SIZE);
@@ -274,6 +284,14 @@ impl GuestMemory {
         }
         self.inner.dirty_cleared.store(true, Relaxed);
         pages
+    }
+
+    /// RAM offsets of the pages that were ever written, ascending: all others are zero.
+    pub fn touched_pages(&self) -> impl Iterator<Item = RamOffset> + '_ {
+        self.inner.touched.0.iter().enumerate().filter(|(_, word)| word.load(Relaxed) != 0).flat_map(|(index, word)| {
+            let bits = word.load(Relaxed);
+            (0..64).filter(move |bit| bits & (1 << bit) != 0).map(move |bit| (index as u64 * 64 + bit) * PAGE_SIZE)
+        })
     }
 
     /// Whether dirty bits were cleared since the last call: pages opened for stores must then be opened again.

@@ -1,5 +1,7 @@
 //! One vCPU: its registers, and what the engine keeps with them.
 
+use std::hash::{Hash, Hasher};
+
 use guestmem::GuestMemory;
 use vcpu::{CpuMode, Exit};
 use x86defs::{cr, dr, rflags, segment as attr};
@@ -471,6 +473,14 @@ impl Cpu {
     pub fn is_canonical(&self, linear: u64) -> bool {
         let shift = if self.cr4 & cr::CR4_LA57 != 0 { 64 - 57 } else { 64 - 48 };
         ((linear << shift) as i64 >> shift) as u64 == linear
+    }
+
+    /// Feed everything that decides this vCPU's future to a hasher.
+    pub fn hash_state(&self, hasher: &mut impl Hasher) {
+        (&self.regs[..16], self.rip, self.rflags(), self.segs, self.gdtr, self.idtr).hash(hasher);
+        (self.cr0, self.cr2, self.cr3, self.cr4, self.efer, self.xcr0, self.pkru, self.cpl).hash(hasher);
+        (self.debug, self.msrs, self.tsc_offset, self.host, self.activity, self.kicked).hash(hasher);
+        (self.interrupt_shadow, self.shadow_is_mov_ss, self.nmi_blocked).hash(hasher);
     }
 
     /// DS, ES, SS and CS as multiboot wants them, or any test: flat 32-bit segments, protection on, paging off.

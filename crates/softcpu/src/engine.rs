@@ -13,6 +13,7 @@
 //! from outside; inside a stretch nothing can.
 
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 
 use guestmem::GuestMemory;
 use vcpu::{Bus, Clock, Exit};
@@ -286,6 +287,33 @@ impl Engine {
         for page in self.cache.clear() {
             self.memory.set_code(page, false);
         }
+    }
+
+    /// Read an MSR as RDMSR at CPL 0 would; `None` if that would fault or needs an answer from above.
+    pub fn read_msr(&mut self, bus: &mut dyn Bus, cpu: usize, index: u32) -> Option<u64> {
+        self.for_cpu(bus, cpu, |cpu, env| cpu.read_msr(env, index)).ok()
+    }
+    /// Write an MSR as WRMSR at CPL 0 would; false if that would fault or needs an answer from above.
+    pub fn write_msr(&mut self, bus: &mut dyn Bus, cpu: usize, index: u32, value: u64) -> bool {
+        self.for_cpu(bus, cpu, |cpu, env| cpu.write_msr(env, index, value)).is_ok()
+    }
+    /// Feed everything that decides the future of the vCPUs to a hasher.
+    pub fn hash_state(&self, hasher: &mut impl Hasher) {
+        for cpu in &self.cpus {
+            cpu.hash_state(hasher);
+        }
+        (self.current, self.slice_end, self.instructions, self.skipped_ns, self.random).hash(hasher);
+    }
+    /// Do something to one vCPU outside of its turn, with time standing still and no answers consumed.
+    fn for_cpu<R>(&mut self, bus: &mut dyn Bus, cpu: usize, f: impl FnOnce(&mut Cpu, &mut Env<'_>) -> R) -> R {
+        let turn = std::mem::replace(&mut self.current, cpu);
+        let time = self.skipped_ns;
+        let replay = std::mem::take(&mut self.cpus[cpu].replay);
+        let result = self.with_env(bus, f);
+        self.cpus[cpu].replay = replay;
+        self.skipped_ns = time;
+        self.current = turn;
+        result
     }
 
     // -- running

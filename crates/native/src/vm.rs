@@ -1,0 +1,676 @@
+//! `Vm`: the engine and the board, put together.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
+
+use board::{ApicFeatures, Board, BoardConfig, OptionalDevice};
+use guestmem::GuestMemory;
+use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
+use softcpu::{Activity, Answer, CpuidEntry, CpuidTable, Engine, EngineConfig, HostVendor};
+use vcpu::{Bus, Clock, CpuMode, Exit as EngineExit, Register, Reply, StopReason};
+use x86defs::{cpuid, dr, vector};
+
+use crate::error::{HostError, memory_error, not_mapped};
+use crate::exit::{Caller, Exit};
+use crate::memory::{Memory, truncated};
+
+/// Instructions between two looks for signals: some 20 ms.
+const CHUNK: u64 = 5_000_000;
+/// Instructions that run before the interpreter lock is released: most exits come sooner, and releasing costs more.
+const ATTACHED: u64 = 2_000;
+
+struct Inner {
+    engine: Engine,
+    board: Board,
+    cpuid: CpuidTable,
+    /// The last exit, for answers.
+    last: Option<EngineExit>,
+    /// Exits by kind, in the order of [`EXIT_NAMES`].
+    exits: [u64; EXIT_NAMES.len()],
+}
+
+const EXIT_NAMES: [&str; 19] = [
+    "hypercall", "exception", "port_read", "port_write", "mmio_read", "mmio_write", "msr_read", "msr_write", "cpuid",
+    "halt", "breakpoint", "step", "shutdown", "deadlock", "budget", "debug_exit", "reset", "soft_reset", "power_off",
+];
+
+/// A machine on the software engine.
+#[pyclass(frozen, module = "paravirt._native")]
+pub struct Vm {
+    inner: Mutex<Inner>,
+    interrupted: AtomicBool,
+    memory: GuestMemory,
+}
+
+fn parse_host(host: &str) -> PyResult<HostVendor> {
+    match host {
+        "intel" => Ok(HostVendor::Intel),
+        "amd" => Ok(HostVendor::Amd),
+        "lguest" => Ok(HostVendor::Lguest),
+        _ => Err(PyValueError::new_err(format!("unknown host {host:?}: \"intel\", \"amd\" or \"lguest\""))),
+    }
+}
+
+fn parse_register(name: &str) -> PyResult<Register> {
+    Register::ALL
+        .iter()
+        .copied()
+        .find(|register| register.name() == name)
+        .ok_or_else(|| PyKeyError::new_err(format!("there is no register {name:?}")))
+}
+
+impl Vm {
+    /// The machine, unless another thread runs it.
+    fn lock(&self) -> PyResult<MutexGuard<'_, Inner>> {
+        match self.inner.try_lock() {
+            Ok(inner) => Ok(inner),
+            Err(std::sync::TryLockError::WouldBlock) => {
+                Err(PyRuntimeError::new_err("the machine is running in another thread"))
+            }
+            Err(std::sync::TryLockError::Poisoned(_)) => {
+                Err(PyRuntimeError::new_err("the machine is broken: an earlier call ended in an internal error"))
+            }
+        }
+    }
+
+    /// The machine, with the index of a vCPU checked.
+    fn lock_for(&self, vcpu: usize) -> PyResult<MutexGuard<'_, Inner>> {
+        let inner = self.lock()?;
+        if vcpu < inner.engine.num_cpus() {
+            Ok(inner)
+        } else {
+            let last = inner.engine.num_cpus() - 1;
+            Err(PyValueError::new_err(format!("there is no vCPU {vcpu}: 0..={last}")))
+        }
+    }
+}
+
+impl Inner {
+    fn caller(&self, vcpu: usize) -> Caller {
+        use Register::{R8, R9, R10, Rax, Rbp, Rbx, Rcx, Rdi, Rdx, Rip, Rsi};
+        let cpu = self.engine.cpu(vcpu);
+        Caller {
+            registers: [Rax, Rbx, Rcx, Rdx, Rsi, Rdi, Rbp, R8, R9, R10, Rip].map(|name| cpu.register(name)),
+            cpl: cpu.cpl,
+            mode: match cpu.cpu_mode() {
+                CpuMode::Real | CpuMode::Virtual8086 => 0,
+                CpuMode::Protected16 | CpuMode::Compatibility16 => 16,
+                CpuMode::Protected32 | CpuMode::Compatibility32 => 32,
+                CpuMode::Long64 => 64,
+            },
+        }
+    }
+
+    fn answer(&mut self, answer: Answer) {
+        if let Some(vcpu) = self.last.and_then(vcpu_of) {
+            self.engine.answer(vcpu, answer);
+        }
+    }
+
+    /// Remember an exit and translate it.
+    fn exited(&mut self, exit: EngineExit) -> PyResult<Exit> {
+        self.last = Some(exit);
+        if exit == EngineExit::Stop(StopReason::HostError) {
+            let error = self.board.take_console_error().map_or_else(|| "unknown".into(), |error| error.to_string());
+            return Err(HostError::new_err(format!("cannot write the guest's console: {error}")));
+        }
+        let translated = Exit::new(exit, |vcpu| self.caller(vcpu));
+        self.exits[translated.kind()] += 1;
+        Ok(translated)
+    }
+
+    /// What the last exit's access would have done without its claim.
+    fn default_answer(&mut self) -> Option<Answer> {
+        self.board.suspend_claims(true);
+        let answer = match self.last? {
+            EngineExit::PortRead { vcpu, port, size } => {
+                value_of(self.board.port_read(vcpu, port, size.into()), u64::from)
+            }
+            EngineExit::PortWrite { vcpu, port, size, value } => {
+                value_of(self.board.port_write(vcpu, port, size.into(), value), |()| 0)
+            }
+            EngineExit::MmioRead { vcpu, gpa, size } => value_of(self.board.mmio_read(vcpu, gpa, size.into()), |v| v),
+            EngineExit::MmioWrite { vcpu, gpa, size, value } => {
+                value_of(self.board.mmio_write(vcpu, gpa, size.into(), value), |()| 0)
+            }
+            EngineExit::MsrRead { vcpu, index } => value_of(self.board.msr_read(vcpu, index), |v| v),
+            EngineExit::MsrWrite { vcpu, index, value } => value_of(self.board.msr_write(vcpu, index, value), |()| 0),
+            EngineExit::Cpuid { vcpu, leaf, subleaf } => {
+                Some(Answer::Cpuid(self.engine.cpu(vcpu).cpuid(leaf, subleaf)))
+            }
+            EngineExit::Halt { vcpu } => {
+                self.engine.cpu_mut(vcpu).activity = Activity::Halted;
+                None
+            }
+            _ => None,
+        };
+        self.board.suspend_claims(false);
+        answer
+    }
+}
+
+fn value_of<T>(reply: Reply<T>, number: impl FnOnce(T) -> u64) -> Option<Answer> {
+    match reply {
+        Reply::Done(value) => Some(Answer::Value(number(value))),
+        Reply::Fault => Some(Answer::Fault),
+        Reply::Exit => None,
+    }
+}
+
+/// The vCPU that an exit is of, where it can be answered.
+fn vcpu_of(exit: EngineExit) -> Option<usize> {
+    match exit {
+        EngineExit::Hypercall { vcpu }
+        | EngineExit::PortRead { vcpu, .. }
+        | EngineExit::PortWrite { vcpu, .. }
+        | EngineExit::MmioRead { vcpu, .. }
+        | EngineExit::MmioWrite { vcpu, .. }
+        | EngineExit::MsrRead { vcpu, .. }
+        | EngineExit::MsrWrite { vcpu, .. }
+        | EngineExit::Cpuid { vcpu, .. } => Some(vcpu),
+        _ => None,
+    }
+}
+
+#[pymethods]
+impl Vm {
+    #[new]
+    #[pyo3(signature = (*, cpus, memory_bytes, host, seed, slice_instructions=(500, 4000), tsc_khz=1_000_000, start_unix_ns=0))]
+    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python constructor")]
+    fn new(
+        cpus: usize,
+        memory_bytes: u64,
+        host: &str,
+        seed: u64,
+        slice_instructions: (u64, u64),
+        tsc_khz: u32,
+        start_unix_ns: u64,
+    ) -> PyResult<Self> {
+        if cpus == 0 || cpus > board::MAX_VCPUS {
+            return Err(PyValueError::new_err(format!("{cpus} vCPUs: 1..={} are possible", board::MAX_VCPUS)));
+        }
+        let memory = GuestMemory::new(memory_bytes).map_err(memory_error)?;
+        let clock = Clock::new(tsc_khz);
+        let config =
+            EngineConfig { cpus, host: parse_host(host)?, seed, slice: slice_instructions, clock };
+        let mut board = Board::new(BoardConfig::new(cpus, memory.clone(), clock, start_unix_ns));
+        board.firmware_handoff(memory_bytes);
+        let inner = Inner {
+            engine: Engine::new(&config, memory.clone()),
+            board,
+            cpuid: CpuidTable::default(),
+            last: None,
+            exits: [0; EXIT_NAMES.len()],
+        };
+        Ok(Self { inner: Mutex::new(inner), interrupted: AtomicBool::new(false), memory })
+    }
+
+    #[getter]
+    fn memory(&self) -> Memory {
+        Memory(self.memory.clone())
+    }
+
+    // -- running
+
+    #[pyo3(signature = (max_instructions=None, answer=None))]
+    fn run(
+        &self,
+        py: Python<'_>,
+        max_instructions: Option<u64>,
+        answer: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Exit> {
+        let mut guard = self.lock()?;
+        let inner = &mut *guard;
+        if let Some(value) = answer {
+            let value = truncated(value)?;
+            inner.answer(Answer::Value(value));
+        }
+        let end = inner.engine.instructions().saturating_add(max_instructions.unwrap_or(u64::MAX));
+        let mut chunk = ATTACHED;
+        loop {
+            let budget = chunk.min(end - inner.engine.instructions());
+            let exit = if chunk == ATTACHED {
+                inner.engine.run(&mut inner.board, budget)
+            } else {
+                py.detach(|| inner.engine.run(&mut inner.board, budget))
+            };
+            if exit != EngineExit::Budget || inner.engine.instructions() >= end || self.interrupted.swap(false, Relaxed)
+            {
+                return inner.exited(exit);
+            }
+            py.check_signals()?;
+            chunk = CHUNK;
+        }
+    }
+
+    fn answer_cpuid(&self, eax: u32, ebx: u32, ecx: u32, edx: u32) -> PyResult<()> {
+        self.lock()?.answer(Answer::Cpuid([eax, ebx, ecx, edx]));
+        Ok(())
+    }
+
+    fn answer_fault(&self) -> PyResult<()> {
+        self.lock()?.answer(Answer::Fault);
+        Ok(())
+    }
+
+    fn answer_default(&self) -> PyResult<()> {
+        let mut inner = self.lock()?;
+        if let Some(answer) = inner.default_answer() {
+            inner.answer(answer);
+        }
+        Ok(())
+    }
+
+    fn answer_done(&self) -> PyResult<()> {
+        self.lock()?.answer(Answer::Done);
+        Ok(())
+    }
+
+    #[pyo3(signature = (vcpu, vector, error_code=None, cr2=None))]
+    fn inject_exception(&self, vcpu: usize, vector: u8, error_code: Option<u32>, cr2: Option<u64>) -> PyResult<()> {
+        let mut inner = self.lock_for(vcpu)?;
+        if vector > 31 || vector == vector::NMI {
+            return Err(PyValueError::new_err(format!("vector {vector} is no exception")));
+        }
+        let payload = match vector {
+            vector::PF => cr2.unwrap_or_else(|| inner.engine.cpu(vcpu).cr2),
+            // The one #DB that software has reason to inject: the single step behind an instruction done for the guest.
+            vector::DB => dr::DR6_BS,
+            _ => 0,
+        };
+        inner.engine.inject(vcpu, vector, error_code, payload);
+        Ok(())
+    }
+
+    fn step(&self, vcpu: usize) -> PyResult<Exit> {
+        let mut guard = self.lock_for(vcpu)?;
+        let inner = &mut *guard;
+        let exit = inner.engine.step(&mut inner.board, vcpu);
+        inner.exited(exit)
+    }
+
+    fn interrupt(&self) {
+        self.interrupted.store(true, Relaxed);
+    }
+
+    // -- what the engine may decide by itself, and what exits
+
+    fn set_host(&self, host: &str) -> PyResult<()> {
+        self.lock()?.engine.set_host(parse_host(host)?);
+        Ok(())
+    }
+
+    fn set_cpuid(&self, leaves: Vec<(u32, Option<u32>, u32, u32, u32, u32)>) -> PyResult<()> {
+        let entries = leaves.into_iter().map(|(leaf, subleaf, eax, ebx, ecx, edx)| CpuidEntry {
+            leaf,
+            subleaf,
+            registers: [eax, ebx, ecx, edx],
+        });
+        let mut inner = self.lock()?;
+        inner.cpuid = CpuidTable::new(entries.collect());
+        let table = inner.cpuid.clone();
+        let features = table.features();
+        inner.engine.set_cpuid(&table);
+        inner.board.set_features(ApicFeatures {
+            x2apic: features.l1_ecx & cpuid::L1_ECX_X2APIC != 0,
+            tsc_deadline: features.l1_ecx & cpuid::L1_ECX_TSC_DEADLINE != 0,
+        });
+        Ok(())
+    }
+
+    fn intercept_exception(&self, vector: u8, enabled: bool) -> PyResult<()> {
+        self.lock()?.engine.intercept_exception(vector, enabled);
+        Ok(())
+    }
+
+    fn intercept_cpuid(&self, enabled: bool) -> PyResult<()> {
+        let mut inner = self.lock()?;
+        for vcpu in 0..inner.engine.num_cpus() {
+            inner.engine.cpu_mut(vcpu).intercept_cpuid = enabled;
+        }
+        Ok(())
+    }
+
+    fn intercept_halt(&self, enabled: bool) -> PyResult<()> {
+        self.lock()?.engine.intercept_halt(enabled);
+        Ok(())
+    }
+
+    fn claim_ports(&self, first: u16, last: u16) -> PyResult<()> {
+        self.lock()?.board.claim_ports(first, last);
+        Ok(())
+    }
+
+    fn claim_msrs(&self, first: u32, last: u32) -> PyResult<()> {
+        self.lock()?.board.claim_msrs(first, last);
+        Ok(())
+    }
+
+    fn claim_mmio(&self, gpa: u64, length: u64) -> PyResult<()> {
+        self.lock()?.board.claim_mmio(gpa, length);
+        Ok(())
+    }
+
+    fn release_ports(&self, first: u16, last: u16) -> PyResult<()> {
+        self.lock()?.board.release_ports(first, last);
+        Ok(())
+    }
+
+    fn release_msrs(&self, first: u32, last: u32) -> PyResult<()> {
+        self.lock()?.board.release_msrs(first, last);
+        Ok(())
+    }
+
+    fn release_mmio(&self, gpa: u64, length: u64) -> PyResult<()> {
+        self.lock()?.board.release_mmio(gpa, length);
+        Ok(())
+    }
+
+    fn add_breakpoint(&self, gva: u64) -> PyResult<()> {
+        self.lock()?.engine.add_breakpoint(gva);
+        Ok(())
+    }
+
+    fn remove_breakpoint(&self, gva: u64) -> PyResult<()> {
+        self.lock()?.engine.remove_breakpoint(gva);
+        Ok(())
+    }
+
+    fn set_policy_port(&self, name: &str, enabled: bool) -> PyResult<()> {
+        let device = match name {
+            "testdev" => OptionalDevice::TestDevice,
+            "debug-exit" => OptionalDevice::DebugExit,
+            "debugcon" => OptionalDevice::DebugConsole,
+            "pci-testdev" => OptionalDevice::PciTestDevice,
+            _ => return Err(PyValueError::new_err(format!("there is no optional device {name:?}"))),
+        };
+        self.lock()?.board.set_optional_device(device, enabled);
+        Ok(())
+    }
+
+    // -- state
+
+    fn get_register(&self, vcpu: usize, name: &str) -> PyResult<u64> {
+        let register = parse_register(name)?;
+        let inner = self.lock_for(vcpu)?;
+        Ok(if register == Register::Cr8 { inner.board.cr8(vcpu) } else { inner.engine.cpu(vcpu).register(register) })
+    }
+
+    fn set_register(&self, vcpu: usize, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        let register = parse_register(name)?;
+        let value = truncated(value)?;
+        let mut inner = self.lock_for(vcpu)?;
+        if register == Register::Cr8 {
+            if value > 15 {
+                return Err(PyValueError::new_err(format!("cr8 cannot hold {value:#x}")));
+            }
+            inner.board.set_cr8(vcpu, value);
+            return Ok(());
+        }
+        let cpu = inner.engine.cpu_mut(vcpu);
+        cpu.set_register(register, value);
+        if register == Register::Rip {
+            cpu.replay.clear();
+            cpu.interrupt_shadow = false;
+        }
+        Ok(())
+    }
+
+    fn get_registers<'py>(&self, py: Python<'py>, vcpu: usize) -> PyResult<Bound<'py, PyDict>> {
+        let inner = self.lock_for(vcpu)?;
+        let registers = PyDict::new(py);
+        for &register in Register::ALL {
+            let value =
+                if register == Register::Cr8 { inner.board.cr8(vcpu) } else { inner.engine.cpu(vcpu).register(register) };
+            registers.set_item(register.name(), value)?;
+        }
+        Ok(registers)
+    }
+
+    fn get_msr(&self, vcpu: usize, index: u32) -> PyResult<u64> {
+        let mut guard = self.lock_for(vcpu)?;
+        let inner = &mut *guard;
+        inner
+            .engine
+            .read_msr(&mut inner.board, vcpu, index)
+            .ok_or_else(|| PyKeyError::new_err(format!("there is no MSR {index:#x}")))
+    }
+
+    fn set_msr(&self, vcpu: usize, index: u32, value: u64) -> PyResult<()> {
+        let mut guard = self.lock_for(vcpu)?;
+        let inner = &mut *guard;
+        if inner.engine.write_msr(&mut inner.board, vcpu, index, value) {
+            Ok(())
+        } else {
+            Err(PyKeyError::new_err(format!("MSR {index:#x} does not exist or cannot hold {value:#x}")))
+        }
+    }
+
+    #[pyo3(signature = (vcpu, gva, write=false, user=None))]
+    fn translate(&self, vcpu: usize, gva: u64, write: bool, user: Option<bool>) -> PyResult<Option<u64>> {
+        Ok(self.lock_for(vcpu)?.engine.cpu(vcpu).translate(gva, write, user))
+    }
+
+    fn read_virtual<'py>(
+        &self,
+        py: Python<'py>,
+        vcpu: usize,
+        gva: u64,
+        length: u64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let inner = self.lock_for(vcpu)?;
+        if length > self.memory.size() {
+            return Err(not_mapped(gva, length));
+        }
+        PyBytes::new_with(py, length as usize, |bytes| {
+            for_each_page(gva, length, |gva, range| {
+                let len = range.len() as u64;
+                let gpa = inner.engine.cpu(vcpu).translate(gva, false, None).ok_or_else(|| not_mapped(gva, len))?;
+                self.memory.read_bytes(gpa, &mut bytes[range]).map_err(|_| not_mapped(gva, len))
+            })
+        })
+    }
+
+    fn write_virtual(&self, vcpu: usize, gva: u64, data: &[u8]) -> PyResult<()> {
+        let inner = self.lock_for(vcpu)?;
+        let mut parts = Vec::new();
+        for_each_page(gva, data.len() as u64, |gva, range| {
+            let len = range.len() as u64;
+            let gpa = inner.engine.cpu(vcpu).translate(gva, false, None).filter(|&gpa| self.memory.offset(gpa).is_some());
+            parts.push((gpa.ok_or_else(|| not_mapped(gva, len))?, range));
+            Ok(())
+        })?;
+        // Every page is there: from here on nothing fails, so the write is all or nothing.
+        parts.into_iter().try_for_each(|(gpa, range)| self.memory.write_bytes(gpa, &data[range]).map_err(memory_error))
+    }
+
+    fn is_halted(&self, vcpu: usize) -> PyResult<bool> {
+        Ok(self.lock_for(vcpu)?.engine.cpu(vcpu).activity == Activity::Halted)
+    }
+
+    fn wake(&self, vcpu: usize) -> PyResult<()> {
+        self.lock_for(vcpu)?.engine.cpu_mut(vcpu).kicked = true;
+        Ok(())
+    }
+
+    fn flush_tlb(&self, vcpu: usize) -> PyResult<()> {
+        self.lock_for(vcpu)?.engine.cpu_mut(vcpu).tlb.flush();
+        Ok(())
+    }
+
+    fn reset_vcpu(&self, vcpu: usize) -> PyResult<()> {
+        self.lock_for(vcpu)?.engine.cpu_mut(vcpu).reset();
+        Ok(())
+    }
+
+    fn reset(&self, hard: bool) -> PyResult<()> {
+        let mut guard = self.lock()?;
+        let inner = &mut *guard;
+        if hard {
+            inner.board.reset(board::ResetKind::Hard);
+            inner.board.firmware_handoff(self.memory.size());
+        } else {
+            inner.board.reset(board::ResetKind::Soft);
+        }
+        for vcpu in 0..inner.engine.num_cpus() {
+            let cpu = inner.engine.cpu_mut(vcpu);
+            if hard {
+                cpu.reset();
+                inner.board.set_tsc_offset(vcpu, 0);
+            } else {
+                cpu.init();
+                cpu.activity = if vcpu == 0 { Activity::Running } else { Activity::WaitForSipi };
+            }
+            inner.board.set_wait_for_sipi(vcpu, vcpu != 0);
+        }
+        Ok(())
+    }
+
+    fn boot_protected32(&self, vcpu: usize, entry: u32, eax: u32, ebx: u32) -> PyResult<()> {
+        let mut inner = self.lock_for(vcpu)?;
+        let cpu = inner.engine.cpu_mut(vcpu);
+        cpu.init();
+        cpu.set_flat_protected32(entry);
+        cpu.set_register(Register::Rax, eax.into());
+        cpu.set_register(Register::Rbx, ebx.into());
+        Ok(())
+    }
+
+    fn recent_blocks(&self, vcpu: usize) -> PyResult<Vec<(u64, u32, u32)>> {
+        Ok(self.lock_for(vcpu)?.engine.recent_blocks(vcpu))
+    }
+
+    fn state_hash(&self) -> PyResult<u64> {
+        let inner = self.lock()?;
+        let mut hasher = DefaultHasher::new();
+        inner.engine.hash_state(&mut hasher);
+        inner.board.hash_state(&mut hasher);
+        let mut page = [0; guestmem::PAGE_SIZE as usize];
+        for offset in self.memory.touched_pages() {
+            self.memory.read_bytes(self.memory.gpa(offset), &mut page).map_err(memory_error)?;
+            if page.iter().any(|&byte| byte != 0) {
+                (offset, page.as_slice()).hash(&mut hasher);
+            }
+        }
+        Ok(hasher.finish())
+    }
+
+    // -- interrupts
+
+    #[pyo3(signature = (apic_id, vector, delivery_mode=0))]
+    fn deliver_interrupt(&self, apic_id: u32, vector: u8, delivery_mode: u8) -> PyResult<bool> {
+        let mode = match delivery_mode {
+            0 => board::DeliveryMode::Fixed,
+            4 => board::DeliveryMode::Nmi,
+            _ => return Err(PyValueError::new_err(format!("delivery mode {delivery_mode}: 0 (fixed) or 4 (NMI)"))),
+        };
+        Ok(self.lock()?.board.deliver(apic_id, vector, mode))
+    }
+
+    fn set_irq(&self, gsi: u8, level: bool) -> PyResult<()> {
+        self.lock()?.board.set_irq(gsi.into(), level);
+        Ok(())
+    }
+
+    fn apic_ids(&self) -> PyResult<Vec<u32>> {
+        Ok(self.lock()?.board.apic_ids())
+    }
+
+    fn apic_eoi_state(&self, vcpu: usize) -> PyResult<(u32, bool)> {
+        Ok(self.lock_for(vcpu)?.board.apic_eoi_state(vcpu))
+    }
+
+    #[pyo3(signature = (vcpu, gpa))]
+    fn set_pv_eoi(&self, vcpu: usize, gpa: Option<u64>) -> PyResult<()> {
+        self.lock_for(vcpu)?.board.set_pv_eoi(vcpu, gpa);
+        Ok(())
+    }
+
+    // -- time
+
+    fn now_ns(&self) -> PyResult<u64> {
+        Ok(self.lock()?.engine.now_ns())
+    }
+
+    fn tsc(&self, vcpu: usize) -> PyResult<u64> {
+        let inner = self.lock_for(vcpu)?;
+        let reference = inner.engine.clock().ns_to_tsc(inner.engine.now_ns());
+        Ok(reference.wrapping_add(inner.engine.cpu(vcpu).tsc_offset))
+    }
+
+    fn tsc_offset(&self, vcpu: usize) -> PyResult<u64> {
+        Ok(self.lock_for(vcpu)?.engine.cpu(vcpu).tsc_offset)
+    }
+
+    fn instructions(&self) -> PyResult<u64> {
+        Ok(self.lock()?.engine.instructions())
+    }
+
+    // -- board
+
+    #[pyo3(signature = (fd))]
+    fn set_console_fd(&self, fd: Option<i32>) -> PyResult<()> {
+        self.lock()?.board.set_console(match fd {
+            Some(fd) => Some(Box::new(crate::console::FdWriter::new(fd)?)),
+            None => None,
+        });
+        Ok(())
+    }
+
+    fn take_console<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.lock()?.board.take_console()))
+    }
+
+    fn console_input(&self, data: &[u8]) -> PyResult<()> {
+        self.lock()?.board.console_input(data);
+        Ok(())
+    }
+
+    fn set_fw_cfg(&self, key: u16, data: &[u8]) -> PyResult<()> {
+        self.lock()?.board.set_fw_cfg(key, data.to_vec()).map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    fn set_cmos(&self, index: u8, value: u8) -> PyResult<()> {
+        self.lock()?.board.set_cmos(index, value);
+        Ok(())
+    }
+
+    fn get_cmos(&self, index: u8) -> PyResult<u8> {
+        Ok(self.lock()?.board.get_cmos(index))
+    }
+
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let inner = self.lock()?;
+        let statistics = inner.engine.statistics();
+        let counters = PyDict::new(py);
+        counters.set_item("instructions", inner.engine.instructions())?;
+        counters.set_item("blocks_decoded", statistics.blocks_decoded)?;
+        counters.set_item("blocks_invalidated", statistics.blocks_invalidated)?;
+        counters.set_item("interrupts", statistics.interrupts)?;
+        counters.set_item("exceptions", statistics.exceptions)?;
+        counters.set_item("turns", statistics.turns)?;
+        for (name, count) in EXIT_NAMES.iter().zip(inner.exits) {
+            counters.set_item(format!("exits_{name}"), count)?;
+        }
+        Ok(counters)
+    }
+}
+
+/// Split a linear range at page boundaries: the address of each part, and its place in the buffer.
+fn for_each_page(
+    gva: u64,
+    length: u64,
+    mut f: impl FnMut(u64, std::ops::Range<usize>) -> PyResult<()>,
+) -> PyResult<()> {
+    let mut done = 0;
+    while done < length {
+        let address = gva.wrapping_add(done);
+        let part = (guestmem::PAGE_SIZE - address % guestmem::PAGE_SIZE).min(length - done);
+        f(address, done as usize..(done + part) as usize)?;
+        done += part;
+    }
+    Ok(())
+}
