@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard};
 
-use board::{ApicFeatures, Board, BoardConfig, OptionalDevice};
+use board::{ApicFeatures, Board, BoardConfig, OptionalDevice, OptionalDevices};
 use guestmem::GuestMemory;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -114,7 +114,7 @@ impl Inner {
     fn exited(&mut self, exit: EngineExit) -> PyResult<Exit> {
         self.last = Some(exit);
         if exit == EngineExit::Stop(StopReason::HostError) {
-            let error = self.board.take_console_error().map_or_else(|| "unknown".into(), |error| error.to_string());
+            let error = self.board.take_host_error().map_or_else(|| "unknown".into(), |error| error.to_string());
             return Err(HostError::new_err(format!("cannot write the guest's console: {error}")));
         }
         let translated = Exit::new(exit, |vcpu| self.caller(vcpu));
@@ -124,31 +124,29 @@ impl Inner {
 
     /// What the last exit's access would have done without its claim.
     fn default_answer(&mut self) -> Option<Answer> {
-        self.board.suspend_claims(true);
-        let answer = match self.last? {
-            EngineExit::PortRead { vcpu, port, size } => {
-                value_of(self.board.port_read(vcpu, port, size.into()), u64::from)
-            }
+        let engine = &mut self.engine;
+        let last = self.last?;
+        self.board.without_claims(|board| match last {
+            EngineExit::PortRead { vcpu, port, size } => value_of(board.port_read(vcpu, port, size.into()), u64::from),
             EngineExit::PortWrite { vcpu, port, size, value } => {
-                value_of(self.board.port_write(vcpu, port, size.into(), value), |()| 0)
+                value_of(board.port_write(vcpu, port, size.into(), value), |()| 0)
             }
-            EngineExit::MmioRead { vcpu, gpa, size } => value_of(self.board.mmio_read(vcpu, gpa, size.into()), |v| v),
+            EngineExit::MmioRead { vcpu, gpa, size } => value_of(board.mmio_read(vcpu, gpa, size.into()), |v| v),
             EngineExit::MmioWrite { vcpu, gpa, size, value } => {
-                value_of(self.board.mmio_write(vcpu, gpa, size.into(), value), |()| 0)
+                value_of(board.mmio_write(vcpu, gpa, size.into(), value), |()| 0)
             }
-            EngineExit::MsrRead { vcpu, index } => value_of(self.board.msr_read(vcpu, index), |v| v),
-            EngineExit::MsrWrite { vcpu, index, value } => value_of(self.board.msr_write(vcpu, index, value), |()| 0),
+            EngineExit::MsrRead { vcpu, index } => value_of(board.msr_read(vcpu, index), |v| v),
+            EngineExit::MsrWrite { vcpu, index, value } => value_of(board.msr_write(vcpu, index, value), |()| 0),
             EngineExit::Cpuid { vcpu, leaf, subleaf } => {
-                Some(Answer::Cpuid(self.engine.cpu(vcpu).cpuid(leaf, subleaf)))
+                let enabled = board.apic_base(vcpu) & x86defs::msr::APIC_BASE_ENABLE != 0;
+                Some(Answer::Cpuid(engine.cpu(vcpu).cpuid_now(leaf, subleaf, enabled)))
             }
             EngineExit::Halt { vcpu } => {
-                self.engine.cpu_mut(vcpu).activity = Activity::Halted;
+                engine.cpu_mut(vcpu).activity = Activity::Halted;
                 None
             }
             _ => None,
-        };
-        self.board.suspend_claims(false);
-        answer
+        })
     }
 }
 
@@ -196,8 +194,15 @@ impl Vm {
         let clock = Clock::new(tsc_khz);
         let config =
             EngineConfig { cpus, host: parse_host(host)?, seed, slice: slice_instructions, clock };
-        let mut board = Board::new(BoardConfig::new(cpus, memory.clone(), clock, start_unix_ns));
-        board.firmware_handoff(memory_bytes);
+        let mut board = Board::new(BoardConfig {
+            vcpus: cpus,
+            memory: memory.clone(),
+            clock,
+            start_unix_ns,
+            apic: ApicFeatures::default(),
+            devices: OptionalDevices::default(),
+        });
+        board.firmware_handoff();
         let inner = Inner {
             engine: Engine::new(&config, memory.clone()),
             board,
@@ -350,7 +355,7 @@ impl Vm {
     }
 
     fn claim_mmio(&self, gpa: u64, length: u64) -> PyResult<()> {
-        self.lock()?.board.claim_mmio(gpa, length);
+        self.lock()?.board.claim_mmio(gpa, last_of(gpa, length)?);
         Ok(())
     }
 
@@ -365,7 +370,7 @@ impl Vm {
     }
 
     fn release_mmio(&self, gpa: u64, length: u64) -> PyResult<()> {
-        self.lock()?.board.release_mmio(gpa, length);
+        self.lock()?.board.release_mmio(gpa, last_of(gpa, length)?);
         Ok(())
     }
 
@@ -387,7 +392,7 @@ impl Vm {
             "pci-testdev" => OptionalDevice::PciTestDevice,
             _ => return Err(PyValueError::new_err(format!("there is no optional device {name:?}"))),
         };
-        self.lock()?.board.set_optional_device(device, enabled);
+        self.lock()?.board.set_optional(device, enabled);
         Ok(())
     }
 
@@ -511,7 +516,7 @@ impl Vm {
         let inner = &mut *guard;
         if hard {
             inner.board.reset(board::ResetKind::Hard);
-            inner.board.firmware_handoff(self.memory.size());
+            inner.board.firmware_handoff();
         } else {
             inner.board.reset(board::ResetKind::Soft);
         }
@@ -657,6 +662,13 @@ impl Vm {
         }
         Ok(counters)
     }
+}
+
+/// Last byte of a guest-physical range.
+fn last_of(gpa: u64, length: u64) -> PyResult<u64> {
+    (length.checked_sub(1))
+        .and_then(|length| gpa.checked_add(length))
+        .ok_or_else(|| PyValueError::new_err(format!("no guest-physical range: {gpa:#x}+{length:#x}")))
 }
 
 /// Split a linear range at page boundaries: the address of each part, and its place in the buffer.
