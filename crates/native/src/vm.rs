@@ -322,6 +322,7 @@ impl Vm {
         inner.board.set_features(ApicFeatures {
             x2apic: features.l1_ecx & cpuid::L1_ECX_X2APIC != 0,
             tsc_deadline: features.l1_ecx & cpuid::L1_ECX_TSC_DEADLINE != 0,
+            physical_address_bits: features.physical_bits,
         });
         Ok(())
     }

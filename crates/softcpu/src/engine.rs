@@ -416,7 +416,10 @@ impl Engine {
             cpu.replay.clear();
         }
         let count = self.cpus.len();
-        let over = count > 1 && self.instructions >= self.slice_end;
+        // An NMI that has arrived is taken before the turn ends: a second one, from a vCPU whose turn is next, would merge
+        // with it in the latch where on hardware the first has long been taken.
+        let nmi = bus.pending(self.current).nmi && !cpu.nmi_blocked && cpu.activity == Activity::Running;
+        let over = count > 1 && self.instructions >= self.slice_end && !nmi;
         let first = if over { 1 } else { 0 };
         for i in first..first + count {
             let candidate = (self.current + i) % count;
