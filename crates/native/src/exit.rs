@@ -100,9 +100,7 @@ impl Exit {
                 Self { address: gpa, size, value, ..of(MMIO_WRITE, vcpu) }
             }
             EngineExit::MsrRead { vcpu, index } => Self { address: index.into(), ..of(MSR_READ, vcpu) },
-            EngineExit::MsrWrite { vcpu, index, value } => {
-                Self { address: index.into(), value, ..of(MSR_WRITE, vcpu) }
-            }
+            EngineExit::MsrWrite { vcpu, index, value } => Self { address: index.into(), value, ..of(MSR_WRITE, vcpu) },
             EngineExit::Cpuid { vcpu, leaf, subleaf } => {
                 Self { address: leaf.into(), value: subleaf.into(), ..of(CPUID, vcpu) }
             }

@@ -33,8 +33,25 @@ struct Inner {
 }
 
 const EXIT_NAMES: [&str; 19] = [
-    "hypercall", "exception", "port_read", "port_write", "mmio_read", "mmio_write", "msr_read", "msr_write", "cpuid",
-    "halt", "breakpoint", "step", "shutdown", "deadlock", "budget", "debug_exit", "reset", "soft_reset", "power_off",
+    "hypercall",
+    "exception",
+    "port_read",
+    "port_write",
+    "mmio_read",
+    "mmio_write",
+    "msr_read",
+    "msr_write",
+    "cpuid",
+    "halt",
+    "breakpoint",
+    "step",
+    "shutdown",
+    "deadlock",
+    "budget",
+    "debug_exit",
+    "reset",
+    "soft_reset",
+    "power_off",
 ];
 
 /// A machine on the software engine.
@@ -192,8 +209,7 @@ impl Vm {
         }
         let memory = GuestMemory::new(memory_bytes).map_err(memory_error)?;
         let clock = Clock::new(tsc_khz);
-        let config =
-            EngineConfig { cpus, host: parse_host(host)?, seed, slice: slice_instructions, clock };
+        let config = EngineConfig { cpus, host: parse_host(host)?, seed, slice: slice_instructions, clock };
         let mut board = Board::new(BoardConfig {
             vcpus: cpus,
             memory: memory.clone(),
@@ -221,12 +237,7 @@ impl Vm {
     // -- running
 
     #[pyo3(signature = (max_instructions=None, answer=None))]
-    fn run(
-        &self,
-        py: Python<'_>,
-        max_instructions: Option<u64>,
-        answer: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<Exit> {
+    fn run(&self, py: Python<'_>, max_instructions: Option<u64>, answer: Option<&Bound<'_, PyAny>>) -> PyResult<Exit> {
         let mut guard = self.lock()?;
         let inner = &mut *guard;
         if let Some(value) = answer {
@@ -322,7 +333,7 @@ impl Vm {
         inner.board.set_features(ApicFeatures {
             x2apic: features.l1_ecx & cpuid::L1_ECX_X2APIC != 0,
             tsc_deadline: features.l1_ecx & cpuid::L1_ECX_TSC_DEADLINE != 0,
-            physical_address_bits: features.physical_bits,
+            physical_address_bits: features.physical_bits as u8,
         });
         Ok(())
     }
@@ -429,8 +440,11 @@ impl Vm {
         let inner = self.lock_for(vcpu)?;
         let registers = PyDict::new(py);
         for &register in Register::ALL {
-            let value =
-                if register == Register::Cr8 { inner.board.cr8(vcpu) } else { inner.engine.cpu(vcpu).register(register) };
+            let value = if register == Register::Cr8 {
+                inner.board.cr8(vcpu)
+            } else {
+                inner.engine.cpu(vcpu).register(register)
+            };
             registers.set_item(register.name(), value)?;
         }
         Ok(registers)
@@ -439,16 +453,18 @@ impl Vm {
     fn get_msr(&self, vcpu: usize, index: u32) -> PyResult<u64> {
         let mut guard = self.lock_for(vcpu)?;
         let inner = &mut *guard;
+        let engine = &mut inner.engine;
         inner
-            .engine
-            .read_msr(&mut inner.board, vcpu, index)
+            .board
+            .without_claims(|board| engine.read_msr(board, vcpu, index))
             .ok_or_else(|| PyKeyError::new_err(format!("there is no MSR {index:#x}")))
     }
 
     fn set_msr(&self, vcpu: usize, index: u32, value: u64) -> PyResult<()> {
         let mut guard = self.lock_for(vcpu)?;
         let inner = &mut *guard;
-        if inner.engine.write_msr(&mut inner.board, vcpu, index, value) {
+        let engine = &mut inner.engine;
+        if inner.board.without_claims(|board| engine.write_msr(board, vcpu, index, value)) {
             Ok(())
         } else {
             Err(PyKeyError::new_err(format!("MSR {index:#x} does not exist or cannot hold {value:#x}")))
@@ -460,13 +476,7 @@ impl Vm {
         Ok(self.lock_for(vcpu)?.engine.cpu(vcpu).translate(gva, write, user))
     }
 
-    fn read_virtual<'py>(
-        &self,
-        py: Python<'py>,
-        vcpu: usize,
-        gva: u64,
-        length: u64,
-    ) -> PyResult<Bound<'py, PyBytes>> {
+    fn read_virtual<'py>(&self, py: Python<'py>, vcpu: usize, gva: u64, length: u64) -> PyResult<Bound<'py, PyBytes>> {
         let inner = self.lock_for(vcpu)?;
         if length > self.memory.size() {
             return Err(not_mapped(gva, length));
@@ -485,7 +495,8 @@ impl Vm {
         let mut parts = Vec::new();
         for_each_page(gva, data.len() as u64, |gva, range| {
             let len = range.len() as u64;
-            let gpa = inner.engine.cpu(vcpu).translate(gva, false, None).filter(|&gpa| self.memory.offset(gpa).is_some());
+            let gpa =
+                inner.engine.cpu(vcpu).translate(gva, false, None).filter(|&gpa| self.memory.offset(gpa).is_some());
             parts.push((gpa.ok_or_else(|| not_mapped(gva, len))?, range));
             Ok(())
         })?;

@@ -479,7 +479,7 @@ impl Cpu {
     pub fn hash_state(&self, hasher: &mut impl Hasher) {
         (&self.regs[..16], self.rip, self.rflags(), self.segs, self.gdtr, self.idtr).hash(hasher);
         (self.cr0, self.cr2, self.cr3, self.cr4, self.efer, self.xcr0, self.pkru, self.cpl).hash(hasher);
-        (self.debug, self.msrs, self.tsc_offset, self.host, self.activity, self.kicked).hash(hasher);
+        (self.debug, &self.msrs, self.tsc_offset, self.host, self.activity, self.kicked).hash(hasher);
         (self.interrupt_shadow, self.shadow_is_mov_ss, self.nmi_blocked).hash(hasher);
     }
 

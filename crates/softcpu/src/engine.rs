@@ -16,13 +16,14 @@ use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
 use guestmem::GuestMemory;
-use vcpu::{Bus, Clock, Exit};
+use vcpu::{Bus, Clock, Exit, Reply};
 use x86defs::{rflags, vector};
 
 use crate::cache::{Block, BlockId, CodeCache, JumpTable, NO_BLOCK};
 use crate::cpu::{Activity, Cpu, HostVendor};
 use crate::decode::{self, End};
 use crate::exception::{Event, Shutdown};
+use crate::msr::MsrWrite;
 use crate::op::{Answer, BLOCK_RIP, Flow, Op, Step, Stop};
 use crate::segment::{CS, Segment};
 
@@ -291,11 +292,24 @@ impl Engine {
 
     /// Read an MSR as RDMSR at CPL 0 would; `None` if that would fault or needs an answer from above.
     pub fn read_msr(&mut self, bus: &mut dyn Bus, cpu: usize, index: u32) -> Option<u64> {
-        self.for_cpu(bus, cpu, |cpu, env| cpu.read_msr(env, index)).ok()
+        let reference = self.clock.ns_to_tsc(self.now_ns());
+        self.cpus[cpu].read_msr(index, reference).or_else(|| match bus.msr_read(cpu, index) {
+            Reply::Done(value) => Some(value),
+            Reply::Fault | Reply::Exit => None,
+        })
     }
     /// Write an MSR as WRMSR at CPL 0 would; false if that would fault or needs an answer from above.
     pub fn write_msr(&mut self, bus: &mut dyn Bus, cpu: usize, index: u32, value: u64) -> bool {
-        self.for_cpu(bus, cpu, |cpu, env| cpu.write_msr(env, index, value)).is_ok()
+        let reference = self.clock.ns_to_tsc(self.now_ns());
+        match self.cpus[cpu].write_msr(index, value, reference) {
+            MsrWrite::Done => true,
+            MsrWrite::TscOffset => {
+                bus.set_tsc_offset(cpu, self.cpus[cpu].tsc_offset);
+                true
+            }
+            MsrWrite::Refused => false,
+            MsrWrite::Unknown => bus.msr_write(cpu, index, value) == Reply::Done(()),
+        }
     }
     /// Feed everything that decides the future of the vCPUs to a hasher.
     pub fn hash_state(&self, hasher: &mut impl Hasher) {
@@ -304,18 +318,6 @@ impl Engine {
         }
         (self.current, self.slice_end, self.instructions, self.skipped_ns, self.random).hash(hasher);
     }
-    /// Do something to one vCPU outside of its turn, with time standing still and no answers consumed.
-    fn for_cpu<R>(&mut self, bus: &mut dyn Bus, cpu: usize, f: impl FnOnce(&mut Cpu, &mut Env<'_>) -> R) -> R {
-        let turn = std::mem::replace(&mut self.current, cpu);
-        let time = self.skipped_ns;
-        let replay = std::mem::take(&mut self.cpus[cpu].replay);
-        let result = self.with_env(bus, f);
-        self.cpus[cpu].replay = replay;
-        self.skipped_ns = time;
-        self.current = turn;
-        result
-    }
-
     // -- running
 
     /// Run until an exit, or until `budget` more instructions have retired.
@@ -415,10 +417,10 @@ impl Engine {
             }
             cpu.replay.clear();
         }
-        let count = self.cpus.len();
         // An NMI that has arrived is taken before the turn ends: a second one, from a vCPU whose turn is next, would merge
         // with it in the latch where on hardware the first has long been taken.
         let nmi = bus.pending(self.current).nmi && !cpu.nmi_blocked && cpu.activity == Activity::Running;
+        let count = self.cpus.len();
         let over = count > 1 && self.instructions >= self.slice_end && !nmi;
         let first = if over { 1 } else { 0 };
         for i in first..first + count {
