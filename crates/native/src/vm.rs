@@ -194,7 +194,6 @@ fn vcpu_of(exit: EngineExit) -> Option<usize> {
 impl Vm {
     #[new]
     #[pyo3(signature = (*, cpus, memory_bytes, host, seed, slice_instructions=(500, 4000), tsc_khz=1_000_000, start_unix_ns=0))]
-    #[expect(clippy::too_many_arguments, reason = "keyword arguments of a Python constructor")]
     fn new(
         cpus: usize,
         memory_bytes: u64,
@@ -427,13 +426,11 @@ impl Vm {
             inner.board.set_cr8(vcpu, value);
             return Ok(());
         }
-        let cpu = inner.engine.cpu_mut(vcpu);
-        cpu.set_register(register, value);
-        if register == Register::Rip {
-            cpu.replay.clear();
-            cpu.interrupt_shadow = false;
-        }
-        Ok(())
+        inner
+            .engine
+            .cpu_mut(vcpu)
+            .set_register(register, value)
+            .map_err(|error| PyValueError::new_err(error.to_string()))
     }
 
     fn get_registers<'py>(&self, py: Python<'py>, vcpu: usize) -> PyResult<Bound<'py, PyDict>> {
@@ -551,8 +548,8 @@ impl Vm {
         let cpu = inner.engine.cpu_mut(vcpu);
         cpu.init();
         cpu.set_flat_protected32(entry);
-        cpu.set_register(Register::Rax, eax.into());
-        cpu.set_register(Register::Rbx, ebx.into());
+        cpu.regs[0] = eax.into();
+        cpu.regs[3] = ebx.into();
         Ok(())
     }
 

@@ -514,47 +514,48 @@ impl Engine {
         if let Some(exit) = self.deliver_events(bus) {
             return exit.into_exit();
         }
-        while self.instructions < limit {
-            let code = match self.find_code(bus) {
-                Ok(code) => code,
-                Err(stop) => return self.stopped(bus, stop),
-            };
-            let Code::Block(mut id) = code else { return self.careful_step(bus) };
-            loop {
-                match self.chain(bus, id, limit) {
-                    ChainEnd::Limit => return None,
-                    ChainEnd::Careful => return self.careful_step(bus),
-                    ChainEnd::Attention => {
-                        self.drop_written_code();
-                        return None;
-                    }
-                    ChainEnd::Yield => {
-                        self.slice_end = self.instructions;
-                        return None;
-                    }
-                    ChainEnd::Fault => return self.stopped(bus, Stop::Fault),
-                    ChainEnd::Exit => return self.stopped(bus, Stop::Exit),
-                    ChainEnd::Miss { from, slot } => {
-                        let epoch = self.cache.epoch;
-                        match self.find_code(bus) {
-                            Ok(Code::Block(next)) => {
-                                if let Some(slot) = slot
-                                    && epoch == self.cache.epoch
-                                    && self.cache.same_page(from, next)
-                                    && self.cpus[self.current].mode.flat_code()
-                                {
-                                    self.cache.link(from, slot, next);
-                                }
-                                id = next;
+        let mut id = match self.find_code(bus) {
+            Ok(Code::Block(id)) => id,
+            Ok(Code::Scratch) => return self.careful_step(bus),
+            Err(stop) => return self.stopped(bus, stop),
+        };
+        loop {
+            match self.chain(bus, id, limit) {
+                ChainEnd::Limit => return None,
+                ChainEnd::Careful => return self.careful_step(bus),
+                ChainEnd::Attention => {
+                    self.drop_written_code();
+                    return None;
+                }
+                ChainEnd::Yield => {
+                    self.slice_end = self.instructions;
+                    return None;
+                }
+                ChainEnd::Fault => return self.stopped(bus, Stop::Fault),
+                ChainEnd::Exit => return self.stopped(bus, Stop::Exit),
+                ChainEnd::Miss { from, slot } => {
+                    let epoch = self.cache.epoch;
+                    match self.find_code(bus) {
+                        Ok(Code::Block(next)) => {
+                            let cpu = &self.cpus[self.current];
+                            // The same linear page as well: another one may be an alias of it only now.
+                            let same_page = (cpu.regs[usize::from(BLOCK_RIP)] ^ cpu.rip) >> 12 == 0;
+                            if let Some(slot) = slot
+                                && epoch == self.cache.epoch
+                                && same_page
+                                && self.cache.same_page(from, next)
+                                && cpu.mode.flat_code()
+                            {
+                                self.cache.link(from, slot, next);
                             }
-                            Ok(Code::Scratch) => return self.careful_step(bus),
-                            Err(stop) => return self.stopped(bus, stop),
+                            id = next;
                         }
+                        Ok(Code::Scratch) => return self.careful_step(bus),
+                        Err(stop) => return self.stopped(bus, stop),
                     }
                 }
             }
         }
-        None
     }
 
     /// Whether the next instruction must run by itself.
