@@ -430,7 +430,7 @@ impl Vm {
             .engine
             .cpu_mut(vcpu)
             .set_register(register, value)
-            .map_err(|error| PyValueError::new_err(error.to_string()))
+            .map_err(|_| PyValueError::new_err(format!("{name} cannot hold {value:#x}")))
     }
 
     fn get_registers<'py>(&self, py: Python<'py>, vcpu: usize) -> PyResult<Bound<'py, PyDict>> {
