@@ -154,13 +154,14 @@ def test_two_cpus_at_one_place() -> None:
     assert scene.vm.injected == []
 
 
-def test_native_bytes_that_fault_for_ever() -> None:
-    """If resuming did not help and nothing was executed since, the guest gets its exception: no endless loop."""
-    scene = Scene(VMCALL)
+@pytest.mark.parametrize(("policy", "injected", "rip"), [("patch", [], TEXT + 4), ("reject", [(0, UD, None)], TEXT)])
+def test_native_bytes_that_fault_for_ever(policy: str, injected: list[object], rip: int) -> None:
+    """If resuming did not help and nothing was executed since, the host does not like a prefix: no endless loop."""
+    scene = Scene(b"\x66" + VMCALL, policy=policy)
     scene.fault()
-    assert scene.vm.injected == []
+    assert (scene.vm.injected, scene.cpu.rip) == ([], TEXT)
     scene.fault()
-    assert scene.vm.injected == [(0, UD, None)]
+    assert (scene.vm.injected, scene.cpu.rip) == (injected, rip)
 
 
 def test_text_that_cannot_be_written() -> None:

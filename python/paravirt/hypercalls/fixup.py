@@ -188,11 +188,14 @@ class FixUpEngine:
         found = recognise(self._read_code(vcpu, linear), is_64bit=vcpu.is_64bit)
         if found is None:
             return False
-        if found.opcode == self._host.hypercall:
-            return self._resume(vcpu, linear)
         gpa = self._opcode_gpas(vcpu, linear, found)[-1]
         if gpa is None:
             return False
+        if found.opcode == self._host.hypercall:
+            if self._resume(vcpu, linear):
+                return True
+            # The host refuses its own instruction, with a prefix that it does not take for redundant.
+            return self._policy is Policy.PATCH and self._emulate(vcpu, linear, gpa, found)
         match self._policy:
             case Policy.PATCH:
                 if self._patch(vcpu, linear, found):
@@ -209,8 +212,8 @@ class FixUpEngine:
                 return False
 
     def _resume(self, vcpu: Vcpu, linear: int) -> bool:
-        """Another vCPU has patched it meanwhile. If that was so the last time too and nothing has been executed since,
-        the host refuses its own instruction, for whatever reason: the exception is the guest's."""
+        """Another vCPU has patched it meanwhile: go on. False if that was so the last time too and nothing has been
+        executed since: it would fault for ever."""
         state = (linear, self._vm.instructions())
         if self._resumed.get(vcpu.index) == state:
             return False
