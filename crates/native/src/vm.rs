@@ -300,9 +300,13 @@ impl Vm {
         Ok(())
     }
 
-    fn step(&self, vcpu: usize) -> PyResult<Exit> {
+    #[pyo3(signature = (vcpu, answer=None))]
+    fn step(&self, vcpu: usize, answer: Option<&Bound<'_, PyAny>>) -> PyResult<Exit> {
         let mut guard = self.lock_for(vcpu)?;
         let inner = &mut *guard;
+        if let Some(value) = answer {
+            inner.answer(Answer::Value(truncated(value)?));
+        }
         let exit = inner.engine.step(&mut inner.board, vcpu);
         inner.exited(exit)
     }
