@@ -104,14 +104,21 @@ struct Recent {
     next: usize,
 }
 
+/// What a vCPU's jump table was filled under, and the number that stands for it.
+#[derive(Clone, Copy, Default)]
+struct JumpStamp {
+    /// Epochs of translations and of the code cache; base and limit of CS where code is not flat, since entries go by RIP.
+    under: (u64, u64, u64, u32),
+    number: u64,
+}
+
 /// The software engine.
 pub struct Engine {
     cpus: Vec<Cpu>,
     memory: GuestMemory,
     cache: CodeCache,
     jumps: Vec<JumpTable>,
-    /// Per vCPU: what its jump table was filled under, and the stamp that stands for it.
-    stamps: Vec<(u64, u64, u64)>,
+    stamps: Vec<JumpStamp>,
     recent: Vec<Recent>,
     /// Code that is not cached: it straddles pages, lies in device memory or at the segment limit.
     scratch: Vec<Op>,
@@ -168,7 +175,7 @@ impl Engine {
             memory,
             cache: CodeCache::default(),
             jumps: (0..config.cpus).map(|_| JumpTable::default()).collect(),
-            stamps: vec![(0, 0, 0); config.cpus],
+            stamps: vec![JumpStamp::default(); config.cpus],
             recent: (0..config.cpus).map(|_| Recent::default()).collect(),
             scratch: Vec::with_capacity(1),
             decode_buffer: Vec::with_capacity(decode::MAX_BLOCK_OPS),
@@ -573,12 +580,13 @@ impl Engine {
 
     fn jump_key(&mut self) -> u64 {
         let cpu = &self.cpus[self.current];
-        let (tlb, cache, stamp) = &mut self.stamps[self.current];
-        if (*tlb, *cache) != (cpu.tlb.epoch, self.cache.epoch) {
-            (*tlb, *cache) = (cpu.tlb.epoch, self.cache.epoch);
-            *stamp += 1;
+        let (base, limit) = if cpu.mode.flat_code() { (0, 0) } else { (cpu.seg(CS).base, cpu.seg(CS).limit) };
+        let under = (cpu.tlb.epoch, self.cache.epoch, base, limit);
+        let stamp = &mut self.stamps[self.current];
+        if stamp.under != under {
+            *stamp = JumpStamp { under, number: stamp.number + 1 };
         }
-        *stamp << 16 | u64::from(cpu.mode.0) << 8 | u64::from(cpu.cpl == 3)
+        stamp.number << 16 | u64::from(cpu.mode.0) << 8 | u64::from(cpu.cpl == 3)
     }
 
     /// Run blocks one after the other.

@@ -353,6 +353,16 @@ fn a_16_bit_branch_wraps_ip() {
 }
 
 #[test]
+fn the_same_ip_in_another_segment_is_other_code() {
+    // 0:1000 increments AX and goes on at 1000:1000, which increments CX and ends.
+    let mut machine = prepared(Mode::Real, &[]);
+    machine.poke(0x1_1000, &[0x41, 0x0F, 0x0B]);
+    machine.poke(CODE, &[0x40, 0xEA, 0x00, 0x10, 0x00, 0x10]);
+    assert_eq!(machine.go(CODE + 1), Ok(()));
+    assert_eq!((reg(&mut machine, RAX), reg(&mut machine, RCX)), (1, 1));
+}
+
+#[test]
 fn loops_count_at_the_address_size() {
     // a: inc eax; loop a
     for (mode, prefix, start, rounds, end) in [
