@@ -21,7 +21,7 @@ accel = kvm
 
 [two]
 file = two.flat
-extra_params = """-cpu max \\\\
+extra_params = """-cpu max \\
 -append 'x y'"""
 '''
 

@@ -2,6 +2,7 @@
 //!
 //! May depend on `x86defs` only. An *engine* executes vCPUs; what stands around them (interrupt controllers, devices,
 //! the hypervisor above) is reached through the [`Bus`] trait and through [`Exit`]s.
+#![forbid(unsafe_code)]
 
 mod bus;
 mod clock;

@@ -2,6 +2,7 @@
 //!
 //! Names are those of the Intel SDM, or of the AMD APM where only AMD defines the thing, so that a search in the
 //! manual finds the line here. This crate depends on nothing.
+#![forbid(unsafe_code)]
 
 pub mod cpuid;
 pub mod cr;

@@ -1,4 +1,7 @@
-"""The command `paravirt`. One file per command: it parses, calls the API and prints."""
+"""The command `paravirt`. One file per command: it parses, calls the API and prints.
+
+By click, not by something larger on top of it: half of what the start of an empty kernel may take is Python's imports.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-import typer
+import click
 
 from paravirt._version import __version__
 from paravirt.cli.build import build
@@ -20,34 +23,23 @@ STATUS_USAGE = 2
 STATUS_INTERRUPTED = 130
 """As a shell reports a command that SIGINT ended: 128 + 2."""
 
-app = typer.Typer(
-    name="paravirt",
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(run)
-app.command()(build)
 
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        sys.stdout.write(f"paravirt {__version__}\n")
-        raise typer.Exit
-
-
-@app.callback()
-def _paravirt(
-    version: bool = typer.Option(
-        False, "--version", help="Print the version and exit.", callback=_print_version, is_eager=True
-    ),
-) -> None:
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="paravirt %(version)s")
+def app() -> None:
     """Run x86 kernels under the paravirtual interface and on the CPU vendor of your choice.
 
     No virtualization hardware and no privileges are needed: guests run on a software CPU. Hypercalls made with the
     other vendor's instruction are repaired while the guest runs.
+
+    \b
+    paravirt build hello.c
+    paravirt run hello.elf --host amd --trace hypercall,fixup
     """
+
+
+app.add_command(run)
+app.add_command(build)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -57,15 +49,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _status_of(arguments: Sequence[str] | None) -> int:
     try:
-        status = app(args=arguments, prog_name="paravirt", standalone_mode=False)
+        status = app.main(args=arguments, prog_name="paravirt", standalone_mode=False)
         _flush_stdout()
-    except typer.TyperException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stdout.write(error.format_message() + "\n")
+        return STATUS_USAGE
+    except click.ClickException as error:
         return _fail(error.format_message())
     except ParavirtError as error:
         return _fail(str(error))
     except OSError as error:
         return _fail(_describe_os_error(error))
-    except KeyboardInterrupt:
+    except (click.Abort, KeyboardInterrupt):
         return STATUS_INTERRUPTED
     return status if isinstance(status, int) else 0
 

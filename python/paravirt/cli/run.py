@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 
 from paravirt.cli import report
 from paravirt.cli.interface_option import make_interfaces
@@ -20,48 +19,60 @@ STATUS_INTERRUPTED = 130
 """As a shell reports a command that SIGINT ended: 128 + 2."""
 
 
+@click.command()
+@click.argument("kernel")
+@click.argument("arguments", nargs=-1, metavar="[-- ARGS...]")
+@click.option("--host", default="intel", show_default=True, help="What the silicon does: intel, amd or lguest.")
+@click.option("-c", "--cpus", default=1, show_default=True, help="Number of vCPUs, 1 to 255.")
+@click.option("-m", "--memory", default="128M", show_default=True, help="RAM: 64M, 2G; without a unit MiB.")
+@click.option(
+    "-i",
+    "--interface",
+    "interfaces",
+    multiple=True,
+    help="Paravirtual interface; again for another: kvm, kvm:features=A+B, kvm:without=A, one of your own as "
+    "FILE.py:CLASS, or none.  [default: kvm]",
+)
+@click.option(
+    "--policy",
+    default="patch",
+    show_default=True,
+    help="What to do with the other vendor's hypercall: patch, emulate, strict or reject.",
+)
+@click.option("--cpu", default="default", show_default=True, help="Guest CPU: a model and features, as max,-smap.")
+@click.option("--initrd", metavar="FILE", help="A file to load as the kernel's module.")
+@click.option("--protocol", metavar="NAME", help="multiboot, or flat for raw real-mode code.  [default: by the file]")
+@click.option("--seed", default=0, show_default=True, help="How vCPUs interleave; the same seed gives the same run.")
+@click.option(
+    "--start-time", type=int, metavar="SECONDS", help="The guest's date at first, since 1970.  [default: 2026]"
+)
+@click.option("--trace", metavar="KINDS", help="A line for each event: hypercall, fixup, msr, exit, all; with commas.")
+@click.option("--trace-file", metavar="FILE", help="Where the trace goes.  [default: stderr]")
+@click.option("--stats", is_flag=True, help="At the end: instructions, exits, fix-ups, time.")
+@click.option("--json", "as_json", is_flag=True, help="At the end: the result as JSON, on stderr.")
+@click.option("--max-instructions", type=int, metavar="N", help="Stop after so many, of all vCPUs together.")
+@click.option("--timeout", type=float, metavar="SECONDS", help="Stop after so long.")
 def run(
-    kernel: Annotated[str, typer.Argument(help="A multiboot image, or an ELF file with a multiboot header.")],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(metavar="[-- ARGS...]", help="Arguments on the kernel's command line.")
-    ] = None,
-    host: Annotated[str, typer.Option(help="What the silicon does: intel, amd or lguest.")] = "intel",
-    cpus: Annotated[int, typer.Option("-c", "--cpus", help="Number of vCPUs, 1 to 255.")] = 1,
-    memory: Annotated[str, typer.Option("-m", "--memory", help="Size of RAM: 64M, 2G; without a unit MiB.")] = "128M",
-    interface: Annotated[
-        list[str] | None,
-        typer.Option(
-            "-i",
-            "--interface",
-            help="Paravirtual interface; again for another. kvm, kvm:features=..., none, or one of your own as "
-            "FILE.py:CLASS. [default: kvm]",
-            show_default=False,
-        ),
-    ] = None,
-    policy: Annotated[
-        str, typer.Option(help="What to do with the other vendor's hypercall: patch, emulate, strict or reject.")
-    ] = "patch",
-    cpu: Annotated[str, typer.Option(help="Guest CPU: a model and features, as default,+pcid,-smap.")] = "default",
-    initrd: Annotated[str | None, typer.Option(help="A file to load as the kernel's first module.")] = None,
-    seed: Annotated[int, typer.Option(help="Chooses the interleaving of vCPUs; the same seed gives the same run.")] = 0,
-    start_time: Annotated[
-        int | None,
-        typer.Option(
-            help="What the guest's clock shows at first, in seconds since 1970. [default: the start of 2026]",
-            show_default=False,
-        ),
-    ] = None,
-    trace: Annotated[
-        str | None,
-        typer.Option(metavar="KINDS", help="One line for each event: hypercall, fixup, msr, exit, all; with commas."),
-    ] = None,
-    trace_file: Annotated[str | None, typer.Option(help="Where the trace goes. [default: stderr]")] = None,
-    stats: Annotated[bool, typer.Option("--stats", help="At the end: instructions, exits, fix-ups, time.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="At the end: the result as JSON, on stderr.")] = False,
-    max_instructions: Annotated[int | None, typer.Option(help="Stop after so many, of all vCPUs together.")] = None,
-    timeout: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
+    kernel: str,
+    arguments: Sequence[str],
+    host: str,
+    cpus: int,
+    memory: str,
+    interfaces: Sequence[str],
+    policy: str,
+    cpu: str,
+    initrd: str | None,
+    protocol: str | None,
+    seed: int,
+    start_time: int | None,
+    trace: str | None,
+    trace_file: str | None,
+    stats: bool,
+    as_json: bool,
+    max_instructions: int | None,
+    timeout: float | None,
 ) -> int:
-    """Run a kernel.
+    """Run KERNEL, a multiboot image or an ELF file with a multiboot header, with ARGS on its command line.
 
     Its serial port is stdout; everything of paravirt's own goes to stderr. The status is the one that the kernel
     writes to isa-debug-exit (port 0xF4), as in QEMU (value << 1) | 1: a test kernel's success is 1. Without that it is
@@ -76,7 +87,7 @@ def run(
             host=host,
             cpus=cpus,
             memory=memory,
-            interfaces=make_interfaces(interface),
+            interfaces=make_interfaces(interfaces),
             policy=policy,
             cpu=cpu,
             seed=seed,
@@ -85,7 +96,7 @@ def run(
             trace=Tracer(stream, trace) if trace is not None else None,
         )
         with machine:
-            machine.boot(kernel, args=arguments or [], initrd=initrd)
+            machine.boot(kernel, args=arguments, initrd=initrd, protocol=protocol)
             try:
                 result = machine.run(max_instructions=max_instructions, timeout=timeout)
             except KeyboardInterrupt:
@@ -95,6 +106,8 @@ def run(
             if stats:
                 sys.stderr.write(report.describe_statistics(result))
             if as_json:
+                import json
+
                 sys.stderr.write(json.dumps(report.result_as_dict(machine, result)) + "\n")
             return result.status
 
