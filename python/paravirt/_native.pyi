@@ -5,7 +5,9 @@ returns when something above the engine must be decided, and the next `run` carr
 """
 
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Final, Self, final
+
+__all__ = ["PROFILE", "VERSION", "Exit", "ExitKind", "HostError", "Memory", "MemoryRangeError", "NativeError", "Vm"]
 
 VERSION: Final[str]
 """Version of the package that the module was built for; `paravirt` refuses another."""
@@ -99,21 +101,21 @@ class Memory:
 class Vm:
     """A machine on the software engine."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         cpus: int,
         memory_bytes: int,
         host: str,
         seed: int,
-        slice_instructions: tuple[int, int] = (500, 4000),
+        slice_instructions: tuple[int, int] = ...,
         tsc_khz: int = 1_000_000,
         start_unix_ns: int = 0,
-    ) -> None:
+    ) -> Self:
         """Make the machine, all vCPUs in their reset state (boot processor 0 at the reset vector, others waiting for SIPI).
 
         host: `"intel"`, `"amd"` or `"lguest"`: what silicon does. slice_instructions: least and most
-        instructions (inclusive) that a vCPU runs before the next gets its turn; `seed` draws from it. start_unix_ns: what
+        instructions (inclusive) that a vCPU runs before the next gets its turn, (500, 4000) by default; `seed` draws from it. start_unix_ns: what
         the CMOS clock and `wall clock` show at virtual time 0. Raises HostError, ValueError.
         """
 
