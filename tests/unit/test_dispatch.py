@@ -104,12 +104,14 @@ class Typed(pv.Interface):
         return 9
 
 
+@pytest.mark.parametrize("mode", [64, 32])
 @pytest.mark.parametrize("count", range(5))
-def test_arguments(count: int) -> None:
+def test_arguments(count: int, mode: int) -> None:
     """Each count of plain arguments, in order."""
     setting, typed = make_typed()
-    setting.call(count, 11, 12, 13, 14)
-    assert typed.got == (11, 12, 13, 14)[:count]
+    values = (11, 12, 13, 14 + (1 << 40))
+    setting.call(count, *values, mode=mode)
+    assert typed.got == tuple(value % (1 << mode) for value in values)[:count]
 
 
 def make_typed() -> tuple[Setting, Typed]:

@@ -176,9 +176,11 @@ def _bind(entry: HypercallEntry, *, is_64bit: bool) -> Call:
         )
     converters = [converter_for(annotation, is_64bit=is_64bit) for annotation in annotations]
     positions = positions[: len(converters)]
-    if any(converters):
-        return _bind_converted(entry.handler, positions, converters)
-    return _bind_plain(entry.handler, positions)
+    if not any(converters):
+        return _bind_plain(entry.handler, positions)
+    if not is_64bit and all(annotation is int for annotation in annotations):
+        return _bind_narrow(entry.handler, positions)
+    return _bind_converted(entry.handler, positions, converters)
 
 
 def _bind_converted(
@@ -211,6 +213,19 @@ def _bind_plain(handler: Callable[..., Any], positions: tuple[int, ...]) -> Call
         case (a, b, c, d):
             return lambda vcpu, registers: handler(vcpu, registers[a], registers[b], registers[c], registers[d])
     return lambda vcpu, registers: handler(vcpu, *(registers[position] for position in positions))
+
+
+def _bind_narrow(handler: Callable[..., Any], positions: tuple[int, ...]) -> Call:
+    """As `_bind_plain`, with registers 32 bits wide."""
+    mask = MASK32
+    match positions:
+        case (a,):
+            return lambda vcpu, registers: handler(vcpu, registers[a] & mask)
+        case (a, b):
+            return lambda vcpu, registers: handler(vcpu, registers[a] & mask, registers[b] & mask)
+        case (a, b, c):
+            return lambda vcpu, registers: handler(vcpu, registers[a] & mask, registers[b] & mask, registers[c] & mask)
+    return lambda vcpu, registers: handler(vcpu, *[registers[position] & mask for position in positions])
 
 
 def registers_of(values: dict[str, int]) -> Registers:
