@@ -139,7 +139,7 @@ class ExitRouter:
     def set_handler(self, kind: int, handler: ExitHandler) -> None:
         """Say who handles a kind of exit."""
         self._plain[kind] = handler
-        self.refresh()
+        self._wrap_handlers()
 
     def set_exceptions(self, vectors: frozenset[int]) -> None:
         """Say which exceptions exit for the machine's own sake."""
@@ -208,6 +208,10 @@ class ExitRouter:
             vm.claim_mmio(MMIO_BASE, MMIO_LENGTH)
         for service in self._mmio:
             vm.claim_mmio(service.first, service.last - service.first + 1)
+        self._wrap_handlers()
+
+    def _wrap_handlers(self) -> None:
+        """Put whoever watches around the handlers."""
         self.handlers[:] = self._plain
         for kind in TRACE_KINDS:
             for number in _KINDS.get(kind, ()):

@@ -115,9 +115,11 @@ def clear(memory: GuestMemory, gpa: int, length: int) -> None:
     end = gpa + length
     while gpa < end:
         step = min(_CLEAR_STEP, end - gpa)
-        if memory.read(gpa, step).count(0) != step:
-            memory.write(gpa, bytes(step))
+        zeros = _ZEROS if step == _CLEAR_STEP else bytes(step)
+        if memory.read(gpa, step) != zeros:
+            memory.write(gpa, zeros)
         gpa += step
 
 
 _CLEAR_STEP = 64 << 10
+_ZEROS = bytes(_CLEAR_STEP)
