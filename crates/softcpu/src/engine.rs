@@ -267,6 +267,7 @@ impl Engine {
     /// Stop before the instruction at a linear address.
     pub fn add_breakpoint(&mut self, linear: u64) {
         self.breakpoints.insert(linear);
+        self.jumps.fill_with(JumpTable::default);
     }
     /// Forget a breakpoint.
     pub fn remove_breakpoint(&mut self, linear: u64) {
@@ -540,6 +541,7 @@ impl Engine {
                 }
                 ChainEnd::Fault => return self.stopped(bus, Stop::Fault),
                 ChainEnd::Exit => return self.stopped(bus, Stop::Exit),
+                ChainEnd::Miss { .. } if self.page_has_breakpoint() => return None,
                 ChainEnd::Miss { from, slot } => {
                     let epoch = self.cache.epoch;
                     match self.find_code(bus) {
@@ -574,8 +576,18 @@ impl Engine {
             || cpu.debug.watches_code()
             || cpu.debug.watches_data()
             || cpu.debug.pending != 0
-            || !self.breakpoints.is_empty()
+            || self.page_has_breakpoint()
             || self.injected[self.current].is_some()
+    }
+
+    /// Whether the page of RIP has a breakpoint: everything in it runs carefully, and nothing leads into it unseen, as its blocks
+    /// are not in the jump tables and links stay within a page.
+    fn page_has_breakpoint(&self) -> bool {
+        if self.breakpoints.is_empty() {
+            return false;
+        }
+        let page = self.cpus[self.current].linear_rip() & !0xFFF;
+        self.breakpoints.range(page..=page | 0xFFF).next().is_some()
     }
 
     fn jump_key(&mut self) -> u64 {
@@ -686,8 +698,10 @@ impl Engine {
         if u64::from(self.cache.get(id).bytes) > room {
             return self.find_scratch(bus, linear, gpa, room);
         }
-        let key = self.jump_key();
-        self.jumps[self.current].insert(rip, key, id);
+        if !self.page_has_breakpoint() {
+            let key = self.jump_key();
+            self.jumps[self.current].insert(rip, key, id);
+        }
         Ok(Code::Block(id))
     }
 
@@ -710,8 +724,10 @@ impl Engine {
         if self.cache.is_full() {
             self.drop_all_code();
         }
-        let mut bytes = [0; 4096];
-        let bytes = &mut bytes[..(4096 - (offset & 0xFFF)) as usize];
+        // As much as the most ops of a block can take, up to the end of the page.
+        let mut bytes = [0; decode::MAX_BLOCK_OPS * 15];
+        let len = bytes.len().min((4096 - (offset & 0xFFF)) as usize);
+        let bytes = &mut bytes[..len];
         let gpa = self.memory.gpa(offset);
         self.memory.read_bytes(gpa, bytes).ok()?;
         self.decode_buffer.clear();

@@ -209,15 +209,28 @@ impl Cpu {
 
     /// Translate one address and remember the page in the TLB if it is RAM.
     fn map(&mut self, env: &mut Env<'_>, linear: u64, access: Access) -> Result<u64, Stop> {
-        let Mapping { gpa, storable } = self.walk(env, linear, access)?;
         // Rights of system accesses differ from those that `mmu_index` stands for.
-        if let Some(offset) = self.mem.offset(gpa)
-            && access == self.data_access(access.write)
+        let ordinary = access == self.data_access(access.write);
+        if ordinary
+            && let Some((offset, storable)) = self.tlb.find(self.mmu_index, linear)
+            && (storable || !access.write)
         {
-            let write = storable && self.mem.open_for_stores(offset);
-            self.tlb.insert(self.mmu_index, linear, offset, write);
+            self.remember(linear, offset, storable);
+            return Ok(self.mem.gpa(offset));
+        }
+        let Mapping { gpa, storable } = self.walk(env, linear, access)?;
+        if let Some(offset) = self.mem.offset(gpa)
+            && ordinary
+        {
+            self.tlb.keep(self.mmu_index, linear, offset, storable);
+            self.remember(linear, offset, storable);
         }
         Ok(gpa)
+    }
+
+    fn remember(&mut self, linear: u64, offset: u64, storable: bool) {
+        let write = storable && self.mem.open_for_stores(offset);
+        self.tlb.insert(self.mmu_index, linear, offset, write);
     }
 
     /// Load 1, 2, 4 or 8 bytes that lie in one page.

@@ -33,6 +33,16 @@ struct Entry {
 
 const EMPTY: Entry = Entry { read: INVALID, write: INVALID, addend: 0 };
 
+/// Entries of the second level: 128 MiB worth of pages.
+const SECOND_ENTRIES: usize = 1 << 15;
+
+/// What the second level knows of a page: its linear address with [`STORABLE`] and the MMU index in the low bits, its RAM
+/// offset, and the flush count under which it was made. Numbers, so that the allocator hands out a table that is zero and costs what
+/// is touched.
+type SecondEntry = [u64; 3];
+/// In the first word of a [`SecondEntry`]: rights and dirty bit allow stores without a walk.
+const STORABLE: u64 = 1 << 2;
+
 #[derive(Clone, Copy)]
 struct FetchEntry {
     page: u64,
@@ -42,6 +52,10 @@ struct FetchEntry {
 /// One vCPU's TLB.
 pub struct Tlb {
     data: Box<[[Entry; ENTRIES]; 4]>,
+    /// Behind the first level: larger, looked into only when that misses, and flushed by counting.
+    second: Vec<SecondEntry>,
+    /// Number of flushes, from 1: entries of the second level from before the last one do not count.
+    flushes: u64,
     fetch: [[FetchEntry; 64]; 2],
     /// Some entry is a piece of a large page.
     large: bool,
@@ -53,6 +67,8 @@ impl Default for Tlb {
     fn default() -> Self {
         Self {
             data: Box::new([[EMPTY; ENTRIES]; 4]),
+            second: vec![[0; 3]; SECOND_ENTRIES],
+            flushes: 1,
             fetch: [[FetchEntry { page: INVALID, gpa: 0 }; 64]; 2],
             large: false,
             epoch: 0,
@@ -78,6 +94,25 @@ impl Tlb {
     pub fn write(&self, index: MmuIndex, linear: u64, bytes: u64) -> Option<u64> {
         let entry = &self.data[index as usize & 3][(linear >> 12) as usize % ENTRIES];
         (page_of(linear.wrapping_add(bytes - 1)) == entry.write).then(|| linear.wrapping_add(entry.addend))
+    }
+
+    fn second_slot(index: u8, linear: u64) -> usize {
+        ((linear >> 12) as usize ^ usize::from(index) << 13) % SECOND_ENTRIES
+    }
+
+    /// RAM offset of `linear` by the second level, and whether stores need no walk. What is found should be inserted.
+    pub fn find(&self, index: MmuIndex, linear: u64) -> Option<(u64, bool)> {
+        let [key, offset, flushes] = self.second[Self::second_slot(index as u8, linear)];
+        (key & !STORABLE == page_of(linear) | index as u64 && flushes == self.flushes)
+            .then_some((offset | linear & 0xFFF, key & STORABLE != 0))
+    }
+
+    /// Remember a walk's result in the second level. `storable`: rights and dirty bit allow stores without a walk.
+    pub fn keep(&mut self, index: MmuIndex, linear: u64, offset: u64, storable: bool) {
+        if index != MmuIndex::Checked {
+            let key = page_of(linear) | index as u64 | if storable { STORABLE } else { 0 };
+            self.second[Self::second_slot(index as u8, linear)] = [key, page_of(offset), self.flushes];
+        }
     }
 
     /// Remember that the page of `linear` is the RAM page of `offset`, readable, and storable if `write`.
@@ -110,6 +145,7 @@ impl Tlb {
     pub fn flush(&mut self) {
         *self.data = [[EMPTY; ENTRIES]; 4];
         self.fetch = [[FetchEntry { page: INVALID, gpa: 0 }; 64]; 2];
+        self.flushes += 1;
         self.large = false;
         self.epoch += 1;
     }
@@ -127,6 +163,9 @@ impl Tlb {
         }
         for table in self.data.iter_mut() {
             table[(linear >> 12) as usize % ENTRIES] = EMPTY;
+        }
+        for index in 0..4 {
+            self.second[Self::second_slot(index, linear)][2] = 0;
         }
         for table in &mut self.fetch {
             table[(linear >> 12) as usize % 64].page = INVALID;
