@@ -134,8 +134,8 @@ class Vm:
     def answer_fault(self) -> None:
         """Complete the last exit by #GP(0) at the instruction; then call `run` without an answer."""
     def answer_default(self) -> None:
-        """Complete a port, MMIO, MSR, CPUID or HLT exit as it would have been without the claim or interception (the board
-        or the CPU does it); then call `run` without an answer."""
+        """Complete an exception, port, MMIO, MSR, CPUID or HLT exit as it would have been without the claim or interception
+        (the board or the CPU does it); then call `run` without an answer."""
     def answer_done(self) -> None:
         """Complete a hypercall and change no register; then call `run` without an answer."""
     def inject_exception(self, vcpu: int, vector: int, error_code: int | None = None, cr2: int | None = None) -> None:

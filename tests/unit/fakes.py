@@ -76,6 +76,7 @@ class FakeVm:
         ]
         self.pages: dict[int, int | None] = {}
         self.injected: list[tuple[int, int, int | None]] = []
+        self.intercepted_exception: tuple[int, int, int | None] | None = None
         self.interrupts: list[tuple[int, int, int]] = []
         self.woken: list[int] = []
         self.pv_eoi: dict[int, int | None] = {}
@@ -179,6 +180,8 @@ class FakeVm:
 
     def answer_default(self) -> None:
         self.done.append("default")
+        if self.intercepted_exception is not None:
+            self.injected.append(self.intercepted_exception)
 
     def answer_fault(self) -> None:
         self.done.append("fault")

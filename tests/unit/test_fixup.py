@@ -76,6 +76,7 @@ class Scene:
         )
 
     def fault(self, vector: int = UD, error_code: int | None = None, vcpu: int = 0) -> None:
+        self.vm.intercepted_exception = (vcpu, vector, error_code)
         exit = FakeExit(
             kind=_native.ExitKind.EXCEPTION,
             vcpu=vcpu,

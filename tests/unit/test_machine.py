@@ -401,6 +401,30 @@ def test_hooks(run: Run) -> None:
     assert machine.console.text.endswith("x")
 
 
+def test_watched_exceptions_stay_what_they_are(run: Run) -> None:
+    """CR2 of a page fault is as if nobody had looked; there is no IDT, so the triple fault keeps it."""
+    page_directory = 2 * MIB
+    set_paging = (
+        b"\xc7\x05"
+        + page_directory.to_bytes(4, "little")
+        + b"\x83\x00\x00\x00"  # mov dword [2 MiB], 0x83
+        + mov_eax(0x10)
+        + b"\x0f\x22\xe0"  # mov cr4, eax: PSE
+        + mov_eax(page_directory)
+        + b"\x0f\x22\xd8"  # mov cr3, eax
+        + mov_eax(0x8000_0011)
+        + b"\x0f\x22\xc0"  # mov cr0, eax
+    )
+    code = set_paging + b"\xa1\x00\x00\x00\x40"  # mov eax, [0x40000000]
+    machine, _ = run(HALT)
+    machine.boot(kernel(code))
+    seen: list[tuple[int, int]] = []
+    machine.hook("exception", lambda vcpu, exit: seen.append((exit.address, exit.value)))
+    assert machine.run(max_instructions=1000).reason == "triple-fault"
+    assert seen == [(14, 0)]
+    assert machine.vcpus[0].cr2 == 0x4000_0000
+
+
 def test_trace(run: Run) -> None:
     """A line per event, with virtual time and vCPU."""
     stream = io.StringIO()

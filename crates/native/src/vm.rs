@@ -158,6 +158,10 @@ impl Inner {
                 let enabled = board.apic_base(vcpu) & x86defs::msr::APIC_BASE_ENABLE != 0;
                 Some(Answer::Cpuid(engine.cpu(vcpu).cpuid_now(leaf, subleaf, enabled)))
             }
+            EngineExit::Exception { vcpu, .. } => {
+                engine.inject_intercepted(vcpu);
+                None
+            }
             EngineExit::Halt { vcpu } => {
                 engine.cpu_mut(vcpu).activity = Activity::Halted;
                 None

@@ -279,6 +279,11 @@ impl Engine {
         self.injected[cpu] = Some((vector, error_code, payload));
         self.cpus[cpu].replay.clear();
     }
+    /// Deliver the exception that a vCPU exited with last, with what the exit does not tell: CR2, DR6.
+    pub fn inject_intercepted(&mut self, cpu: usize) {
+        let fault = self.cpus[cpu].fault;
+        self.inject(cpu, fault.vector, fault.error_code, fault.payload);
+    }
     /// Complete the last exit of a vCPU.
     pub fn answer(&mut self, cpu: usize, answer: Answer) {
         let replay = &mut self.cpus[cpu].replay;

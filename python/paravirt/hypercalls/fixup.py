@@ -174,8 +174,7 @@ class FixUpEngine:
         """Complete an EXCEPTION exit: repair, emulate, or give the guest its exception."""
         vcpu = self._vcpus[exit.vcpu]
         if not self._is_candidate(vcpu, exit) or not self._repair(vcpu):
-            error_code = exit.value if exit.has_error_code else None
-            self._vm.inject_exception(exit.vcpu, exit.address, error_code)
+            self._vm.answer_default()
 
     def _is_candidate(self, vcpu: Vcpu, exit: _native.Exit) -> bool:
         if exit.address not in self._host.fault_vectors or exit.value:
