@@ -133,9 +133,10 @@ class Vm:
         """Complete a CPUID exit; then call `run` without an answer."""
     def answer_fault(self) -> None:
         """Complete the last exit by #GP(0) at the instruction; then call `run` without an answer."""
-    def answer_default(self) -> None:
+    def answer_default(self) -> int | None:
         """Complete an exception, port, MMIO, MSR, CPUID or HLT exit as it would have been without the claim or interception
-        (the board or the CPU does it); then call `run` without an answer."""
+        (the board or the CPU does it); then call `run` without an answer. Returns what was read, any number for what was
+        written; None for the others and if the guest gets #GP."""
     def answer_done(self) -> None:
         """Complete a hypercall and change no register; then call `run` without an answer."""
     def inject_exception(self, vcpu: int, vector: int, error_code: int | None = None, cr2: int | None = None) -> None:

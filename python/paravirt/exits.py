@@ -132,6 +132,7 @@ class ExitRouter:
         self.handlers: list[ExitHandler] = list(self._plain)
         """By kind of exit. The list stays the same one; its items change when somebody starts to watch."""
         self._exceptions: frozenset[int] = frozenset()
+        self._passed_on: int | None = None
         self.refresh()
 
     # -- configuration
@@ -257,11 +258,11 @@ class ExitRouter:
         now_ns = self._vm.now_ns
 
         def traced(exit: Exit) -> int | None:
+            self._passed_on = None
             answer = handler(exit)
+            outcome = self._passed_on if answer is None else answer
             text = (
-                describe(exit, answer)
-                if describe is not None
-                else describe_access(exit, answer, write=number in WRITES)
+                describe_access(exit, outcome, write=number in WRITES) if describe is None else describe(exit, outcome)
             )
             tracer.emit(now_ns(), exit.vcpu, kind, text)
             return answer
@@ -272,7 +273,7 @@ class ExitRouter:
 
     def _pass_on(self, _exit: Exit) -> None:
         """Let the engine or the board do what it would have done unasked."""
-        self._vm.answer_default()
+        self._passed_on = self._vm.answer_default()
 
     def _port_read(self, exit: Exit) -> int | None:
         return self._read(self._ports.find(exit.address), exit)

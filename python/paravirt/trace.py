@@ -75,9 +75,10 @@ def describe_fixup(fixup: FixUp) -> str:
     return f"{fixup.action} at {where} gpa {fixup.gpa:#x}: {change}"
 
 
-def describe_access(exit: Exit, answer: int | None, *, write: bool) -> str:
-    """Say what a port, MMIO or MSR access was and what became of it."""
+def describe_access(exit: Exit, outcome: int | None, *, write: bool) -> str:
+    """Say what a port, MMIO or MSR access was and what was read; outcome None means that the guest got a fault."""
     size = f" size {exit.size}" if exit.size else ""
+    fault = " faults" if outcome is None else ""
     if write:
-        return f"write {exit.address:#x}{size} <- {exit.value:#x}" + ("" if answer is not None else " (passed on)")
-    return f"read {exit.address:#x}{size}" + (f" -> {answer:#x}" if answer is not None else " (passed on)")
+        return f"write {exit.address:#x}{size} <- {exit.value:#x}{fault}"
+    return f"read {exit.address:#x}{size}{fault}" + ("" if outcome is None else f" -> {outcome:#x}")

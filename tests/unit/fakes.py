@@ -178,10 +178,12 @@ class FakeVm:
         else:
             self.intercepted.discard(what)
 
-    def answer_default(self) -> None:
+    def answer_default(self) -> int | None:
         self.done.append("default")
         if self.intercepted_exception is not None:
             self.injected.append(self.intercepted_exception)
+            return None
+        return 0x77
 
     def answer_fault(self) -> None:
         self.done.append("fault")

@@ -126,6 +126,14 @@ def test_long_command_line() -> None:
     assert memory.read(cmdline, len(command_line) + 1) == command_line.encode() + b"\0"
 
 
+def test_command_line_that_is_no_text() -> None:
+    """Bytes that are no UTF-8, as a shell may pass them, reach the guest unchanged."""
+    memory = make_memory()
+    entry = boot(write_elf([Segment(MIB, CODE)], entry=MIB), memory, command_line="k \udcff")
+    assert isinstance(entry, ProtectedEntry)
+    assert memory.read(information(memory, entry.ebx)["cmdline"], 4) == b"k \xff\0"
+
+
 def with_addresses(load: int = MIB, load_end: int = 0, bss_end: int = 0, entry: int = MIB, skip: int = 0) -> bytes:
     """An image that carries its own load addresses; `skip` bytes before the header belong to it."""
     flags = 1 << 16

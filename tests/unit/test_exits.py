@@ -201,12 +201,16 @@ def test_trace() -> None:
     setting.exit(ExitKind.MSR_WRITE, 0x110, value=3)
     setting.exit(ExitKind.MSR_READ, 0x110)
     setting.exit(ExitKind.MSR_READ, 0x1B)
+    setting.exit(ExitKind.MSR_READ, 0x101)
+    setting.exit(ExitKind.MSR_WRITE, 0x101, value=10)
     setting.exit(ExitKind.CPUID, 7)
     setting.exit(ExitKind.HALT)
     assert setting.stream.getvalue().splitlines() == [
         "   1.500000000 cpu0 msr       write 0x110 <- 0x3",
         "   1.500000000 cpu0 msr       read 0x110 -> 0x3",
-        "   1.500000000 cpu0 msr       read 0x1b (passed on)",
+        "   1.500000000 cpu0 msr       read 0x1b -> 0x77",
+        "   1.500000000 cpu0 msr       read 0x101 faults",
+        "   1.500000000 cpu0 msr       write 0x101 <- 0xa faults",
         "   1.500000000 cpu0 cpuid     leaf 0x7 subleaf 0x0",
     ]
 

@@ -275,12 +275,16 @@ impl Vm {
         Ok(())
     }
 
-    fn answer_default(&self) -> PyResult<()> {
+    fn answer_default(&self) -> PyResult<Option<u64>> {
         let mut inner = self.lock()?;
-        if let Some(answer) = inner.default_answer() {
+        let answer = inner.default_answer();
+        if let Some(answer) = answer {
             inner.answer(answer);
         }
-        Ok(())
+        Ok(match answer {
+            Some(Answer::Value(value)) => Some(value),
+            _ => None,
+        })
     }
 
     fn answer_done(&self) -> PyResult<()> {

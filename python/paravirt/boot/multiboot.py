@@ -6,6 +6,7 @@ images that carry their own load addresses. All structures are placed below 640 
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 
@@ -124,7 +125,7 @@ class MultibootKernel:
         memory_map = e820_map(memory.ranges())
         low_end = sum(memory.ranges()[0])
         map_bytes = b"".join(struct.pack("<IQQI", 20, *entry) for entry in memory_map)
-        command_line = self._command_line.encode() + b"\0"
+        command_line = os.fsencode(self._command_line) + b"\0"
         map_at = gpa + INFO_BYTES
         modules_at = map_at + len(map_bytes)
         module_bytes = b""
@@ -151,7 +152,7 @@ class MultibootKernel:
             loader_at,
             0,  # APM table
         )
-        name = b"" if self._initrd is None else self._initrd.name.encode() + b"\0"
+        name = b"" if self._initrd is None else os.fsencode(self._initrd.name) + b"\0"
         return info.ljust(INFO_BYTES, b"\0") + map_bytes + module_bytes + command_line + LOADER_NAME + name
 
 
