@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use guestmem::GuestMemory;
 use vcpu::{CpuMode, Exit};
-use x86defs::{cr, dr, rflags, segment as attr};
+use x86defs::{cpuid, cr, dr, rflags, segment as attr};
 
 use crate::cpuid::CpuidTable;
 use crate::debug::DebugState;
@@ -481,6 +481,13 @@ impl Cpu {
         (self.cr0, self.cr2, self.cr3, self.cr4, self.efer, self.xcr0, self.pkru, self.cpl).hash(hasher);
         (self.debug, &self.msrs, self.tsc_offset, self.host, self.activity, self.kicked).hash(hasher);
         (self.interrupt_shadow, self.shadow_is_mov_ss, self.nmi_blocked).hash(hasher);
+    }
+
+    /// Whether a base register can hold `linear`: what it is checked against is the widest address that the CPU knows, whatever
+    /// the paging mode (SDM vol. 1 section 3.3.7.1).
+    pub fn is_canonical_base(&self, linear: u64) -> bool {
+        let shift = if self.features.l7_ecx & cpuid::L7_ECX_LA57 != 0 { 64 - 57 } else { 64 - 48 };
+        ((linear << shift) as i64 >> shift) as u64 == linear
     }
 
     /// DS, ES, SS and CS as multiboot wants them, or any test: flat 32-bit segments, protection on, paging off.

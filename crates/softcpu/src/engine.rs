@@ -934,11 +934,15 @@ impl Engine {
     /// Deliver the debug traps that are due behind an instruction.
     fn single_step_trap(&mut self, bus: &mut dyn Bus) -> Option<Exit> {
         let cpu = &mut self.cpus[self.current];
+        // MOV SS holds breakpoints' traps off until behind the next instruction, and its own single-step trap never comes
+        // (SDM vol. 3 section 6.8.3).
+        if cpu.interrupt_shadow && cpu.shadow_is_mov_ss {
+            return None;
+        }
         if cpu.debug.stepping {
             cpu.debug.pending |= x86defs::dr::DR6_BS;
         }
-        // MOV SS holds debug traps off until behind the next instruction (SDM vol. 3 section 6.8.3).
-        if cpu.debug.pending == 0 || (cpu.interrupt_shadow && cpu.shadow_is_mov_ss) {
+        if cpu.debug.pending == 0 {
             return None;
         }
         let payload = std::mem::take(&mut cpu.debug.pending);

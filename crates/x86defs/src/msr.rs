@@ -110,3 +110,7 @@ pub const AMD_DC_CFG: u32 = 0xC001_1022;
 pub const AMD_DE_CFG: u32 = 0xC001_1029;
 /// AMD: BU_CFG2.
 pub const AMD_BU_CFG2: u32 = 0xC001_102A;
+/// AMD: first of the four performance event selects.
+pub const AMD_PERF_EVENT_SELECT0: u32 = 0xC001_0000;
+/// AMD: last of the four performance counters, which follow the selects.
+pub const AMD_PERF_COUNTER3: u32 = 0xC001_0007;

@@ -36,10 +36,13 @@ pub fn into(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     if cpu.flags.of() { software_interrupt(cpu, env, op, vector::OF) } else { Ok(Flow::Sync) }
 }
 
-/// INT1 (ICEBP): a #DB that checks no gate's DPL and sets nothing in DR6.
+/// INT1 (ICEBP): a #DB that checks no gate's DPL. In DR6 it reports only what MOV SS has held off.
 pub fn int1(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let delivery = Delivery { ext: true, ..Delivery::trap(vector::DB, next_rip(cpu, op)) };
-    deliver(cpu, env, &delivery)
+    let flow = deliver(cpu, env, &delivery)?;
+    let pending = std::mem::take(&mut cpu.debug.pending);
+    cpu.debug.record(pending);
+    Ok(flow)
 }
 
 fn software_interrupt(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, number: u8) -> Step {

@@ -34,7 +34,8 @@ impl MachineCheck {
         })
     }
 
-    /// Write a register; false if the value is not allowed. STATUS registers can only be cleared, unless `status_writable`.
+    /// Write a register; false if the value is not allowed: CTL takes all ones or zeros, STATUS can only be cleared unless
+    /// `status_writable`.
     pub fn write(&mut self, index: u32, value: u64, status_writable: bool) -> bool {
         let all_or_nothing = value == 0 || value == u64::MAX;
         match index {
@@ -49,9 +50,9 @@ impl MachineCheck {
             msr::MC0_CTL..=LAST => {
                 let number = index - msr::MC0_CTL;
                 let valid = match number % STRIDE {
-                    // Each bit enables one error, and which exist is up to the model.
-                    0 => true,
-                    _ => value == 0 || status_writable,
+                    0 => all_or_nothing,
+                    1 => value == 0 || status_writable,
+                    _ => true,
                 };
                 match self.banks.as_flattened_mut().get_mut(number as usize) {
                     Some(register) if valid => {
@@ -77,7 +78,9 @@ mod tests {
             (msr::MCG_CAP, 0, false, false),
             (msr::MCG_CTL, u64::MAX, false, true),
             (msr::MCG_CTL, 1, false, false),
-            (msr::MC0_CTL, 0xFF, false, true),
+            (msr::MC0_CTL, u64::MAX, false, true),
+            (msr::MC0_CTL, 0xFF, false, false),
+            (msr::MC0_CTL + 2, 0xFF, false, true),
             (msr::MC0_CTL + 1, 0, false, true),
             (msr::MC0_CTL + 1, 1, false, false),
             (msr::MC0_CTL + 1, 1, true, true),

@@ -10,6 +10,7 @@ use crate::cpu::{Cpu, HostVendor};
 use crate::engine::Env;
 use crate::op::{Flow, Op, Step, Width};
 use crate::segment::{FS, GS};
+use crate::system::cost;
 use cache_control::CacheControl;
 use machine_check::MachineCheck;
 
@@ -22,8 +23,9 @@ const EFER_FEATURES: [(u64, u32); 4] = [
 ];
 /// IA32_MISC_ENABLE at reset: fast strings; no branch trace store, no precise event sampling.
 const MISC_ENABLE_RESET: u64 = 1 | 1 << 11 | 1 << 12;
-/// Bits of IA32_MISC_ENABLE that can be changed: fast strings, MONITOR, limit CPUID, XD disable are kept, nothing follows.
-const MISC_ENABLE_WRITABLE: u64 = 1 | 1 << 3 | 1 << 18;
+/// Bits of IA32_MISC_ENABLE that can be changed (SDM vol. 4 table 2-2): fast strings, thermal control, SpeedStep, MONITOR, limit
+/// CPUID, xTPR, XD disable. They are kept, and nothing follows, as with other hypervisors.
+const MISC_ENABLE_WRITABLE: u64 = 1 | 1 << 3 | 1 << 16 | 1 << 18 | 1 << 22 | 1 << 23 | 1 << 34;
 /// IA32_FEATURE_CONTROL: locked, with nothing enabled.
 const FEATURE_CONTROL_LOCKED: u64 = 1;
 /// A microcode revision that no guest takes for an old one.
@@ -156,6 +158,7 @@ impl Cpu {
                 }
             }
             msr::P5_MC_ADDR | msr::P5_MC_TYPE => 0,
+            msr::MISC_ENABLE => msrs.misc_enable,
             msr::SPEC_CTRL if self.has_spec_ctrl() => msrs.spec_ctrl,
             msr::ARCH_CAPABILITIES if self.features.l7_edx & bit::L7_EDX_ARCH_CAPABILITIES != 0 => 0,
             msr::PAT if edx & bit::L1_EDX_PAT != 0 => msrs.cache.pat,
@@ -172,7 +175,6 @@ impl Cpu {
     fn read_intel_msr(&self, index: u32) -> Option<u64> {
         Some(match index {
             msr::FEATURE_CONTROL => FEATURE_CONTROL_LOCKED,
-            msr::MISC_ENABLE => self.msrs.misc_enable,
             msr::PLATFORM_ID | msr::PERF_STATUS => 0,
             _ => return None,
         })
@@ -184,7 +186,9 @@ impl Cpu {
             msr::AMD_DE_CFG => self.msrs.de_cfg,
             // SVM is not offered, and cannot be turned on.
             msr::AMD_VM_CR => 1 << 3 | 1 << 4,
-            msr::AMD_SYSCFG
+            // The counters that every AMD CPU has count nothing, as with hypervisors that do not virtualise them.
+            msr::AMD_PERF_EVENT_SELECT0..=msr::AMD_PERF_COUNTER3
+            | msr::AMD_SYSCFG
             | msr::AMD_NB_CFG
             | msr::AMD_INT_PENDING
             | msr::AMD_TSEG_BASE
@@ -201,7 +205,7 @@ impl Cpu {
         if self.read_msr(index, reference_tsc).is_none() {
             return self.write_command_msr(index, value);
         }
-        let canonical = self.is_canonical(value);
+        let canonical = self.is_canonical_base(value);
         match index {
             msr::TSC => {
                 let offset = value.wrapping_sub(reference_tsc);
@@ -249,7 +253,8 @@ impl Cpu {
             msr::AMD_HWCR if value & !HWCR_WRITABLE == 0 => self.msrs.hwcr = value,
             msr::AMD_DE_CFG if value & !2 == 0 => self.msrs.de_cfg = value,
             // Work-arounds for silicon, which guests set without asking: nothing follows from them.
-            msr::AMD_SYSCFG
+            msr::AMD_PERF_EVENT_SELECT0..=msr::AMD_PERF_COUNTER3
+            | msr::AMD_SYSCFG
             | msr::AMD_NB_CFG
             | msr::AMD_INT_PENDING
             | msr::AMD_LS_CFG
@@ -286,7 +291,7 @@ impl Cpu {
     fn write_sysenter(&mut self, index: u32, value: u64) -> MsrWrite {
         let value = if self.host == HostVendor::Amd && self.features.amd {
             value & 0xFFFF_FFFF
-        } else if self.is_canonical(value) {
+        } else if self.is_canonical_base(value) {
             value
         } else {
             return MsrWrite::Refused;
@@ -313,6 +318,7 @@ pub fn rdmsr(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
     };
     u32::set(&mut cpu.regs, 0, value as u32);
     u32::set(&mut cpu.regs, 2, (value >> 32) as u32);
+    env.charge(cost::READ_COUNTER);
     Ok(Flow::Sync)
 }
 
@@ -341,6 +347,7 @@ pub fn wrmsr(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
             cpu.ask_bus(env, question, |vcpu| Exit::MsrWrite { vcpu, index, value })?;
         }
     }
+    env.charge(cost::SERIALIZING);
     Ok(Flow::Sync)
 }
 
@@ -353,7 +360,7 @@ mod tests {
     fn values_that_are_refused() {
         let mut machine = Machine::long64();
         let cpu = &mut machine.cpu;
-        let noncanonical = 0x8000_0000_0000;
+        let noncanonical = 0xAA00_8000_0000_0000;
         for (index, value, expected) in [
             (msr::LSTAR, noncanonical, MsrWrite::Refused),
             (msr::LSTAR, 0xFFFF_8000_0000_0000, MsrWrite::Done),

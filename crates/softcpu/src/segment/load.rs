@@ -81,7 +81,8 @@ impl Cpu {
             let segment = *self.seg(number);
             let conforming = segment.has(attr::S | attr::CODE | attr::DC);
             if segment.has(attr::P) && segment.dpl() < self.cpl && !conforming {
-                self.segs[usize::from(number)] = Segment::null(0);
+                // The base stays: it may have been set through FS_BASE or GS_BASE.
+                self.segs[usize::from(number)] = Segment { base: segment.base, ..Segment::null(0) };
             }
         }
     }

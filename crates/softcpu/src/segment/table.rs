@@ -36,7 +36,7 @@ fn read_table(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<Table, Stop> 
         // Only 24 bits with a 16-bit operand.
         if op.size == 2 { base & 0xFF_FFFF } else { base }
     };
-    if wide && !cpu.is_canonical(base) {
+    if wide && !cpu.is_canonical_base(base) {
         return Err(cpu.gp0());
     }
     Ok(Table { base, limit })
@@ -113,7 +113,7 @@ pub fn ltr(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     if !descriptor.is_present() {
         return Err(cpu.selector_fault(vector::NP, selector, false));
     }
-    if cpu.long_mode() && !cpu.is_canonical(descriptor.base()) {
+    if cpu.long_mode() && !cpu.is_canonical_base(descriptor.base()) {
         return Err(cpu.gp0());
     }
     cpu.set_busy(env, &mut descriptor, true)?;
@@ -166,7 +166,7 @@ impl Cpu {
         if !descriptor.is_present() {
             return Err(self.selector_fault(absent, selector, false));
         }
-        if self.long_mode() && !self.is_canonical(descriptor.base()) {
+        if self.long_mode() && !self.is_canonical_base(descriptor.base()) {
             return Err(self.gp0());
         }
         Ok(descriptor.segment(selector))

@@ -3,7 +3,7 @@
 use x86defs::segment::{self as attr, system};
 use x86defs::{cpuid as bit, cr};
 
-use super::require_cpl0;
+use super::{cost, require_cpl0};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::exec::addr;
@@ -146,6 +146,7 @@ pub fn mov_from_cr(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
         }
     };
     cpu.regs[slot(op.dst)] = if cpu.mode.is_64() { value } else { value & 0xFFFF_FFFF };
+    env.charge(cost::READ_CONTROL);
     Ok(Flow::Sync)
 }
 
@@ -168,6 +169,7 @@ pub fn mov_to_cr(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
             env.bus.set_cr8(cpu.index, value);
         }
     }
+    env.charge(cost::SERIALIZING);
     Ok(Flow::Sync)
 }
 

@@ -2,7 +2,7 @@
 
 use x86defs::cr;
 
-use super::require_cpl0;
+use super::{cost, require_cpl0};
 use crate::cpu::{Activity, Cpu};
 use crate::engine::Env;
 use crate::exec::addr;
@@ -21,7 +21,8 @@ pub fn hlt(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
 }
 
 /// PAUSE: others may run.
-pub fn pause(_cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
+pub fn pause(_cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
+    env.charge(cost::PAUSE);
     Ok(Flow::Yield)
 }
 
@@ -40,7 +41,7 @@ pub fn monitor(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
 }
 
 /// MWAIT: a wait may end for any reason, and ours does when the others have had their turn.
-pub fn mwait(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
+pub fn mwait(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
     if cpu.cpl != 0 {
         return Err(cpu.ud());
     }
@@ -48,6 +49,7 @@ pub fn mwait(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
     if cpu.regs[slot(RCX)] as u32 & !1 != 0 {
         return Err(cpu.gp0());
     }
+    env.charge(cost::PAUSE);
     Ok(Flow::Yield)
 }
 
@@ -72,6 +74,7 @@ pub fn rdtsc(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
     check_tsc_allowed(cpu)?;
     let tsc = cpu.tsc(env);
     store_edx_eax(cpu, tsc);
+    env.charge(cost::READ_COUNTER);
     Ok(Flow::Sync)
 }
 
@@ -112,7 +115,7 @@ pub fn rdfsbase(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
         cpu.regs[slot(op.dst)] = cpu.segs[number].base & mask;
     } else {
         let base = cpu.regs[slot(op.src)] & mask;
-        if !cpu.is_canonical(base) {
+        if !cpu.is_canonical_base(base) {
             return Err(cpu.gp0());
         }
         cpu.segs[number].base = base;
@@ -179,7 +182,7 @@ mod tests {
         machine.cpu.regs[0] = 0xFFFF_8000_0000_1234;
         machine.with(|cpu, env| rdfsbase(cpu, env, &write)).expect("canonical");
         assert_eq!(machine.cpu.seg(GS).base, 0xFFFF_8000_0000_1234);
-        machine.cpu.regs[0] = 0x8000_0000_0000;
+        machine.cpu.regs[0] = 0x0200_0000_0000_0000;
         let result = machine.with(|cpu, env| rdfsbase(cpu, env, &write));
         assert_eq!(machine.outcome(result), Err((vector::GP, Some(0))));
     }

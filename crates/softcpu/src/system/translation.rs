@@ -2,7 +2,7 @@
 
 use x86defs::cr;
 
-use super::require_cpl0;
+use super::{cost, require_cpl0};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::exec::addr;
@@ -10,7 +10,7 @@ use crate::op::{Flow, Op, Step, slot};
 use crate::segment::FS;
 
 /// INVLPG: no segment checks, and an address that is not canonical does nothing.
-pub fn invlpg(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
+pub fn invlpg(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     require_cpl0(cpu)?;
     let offset = addr::effective(cpu, op);
     let linear =
@@ -18,6 +18,7 @@ pub fn invlpg(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     if cpu.is_canonical(linear) || !cpu.mode.is_64() {
         cpu.tlb.flush_page(linear);
     }
+    env.charge(cost::SERIALIZING);
     Ok(Flow::Sync)
 }
 
@@ -38,11 +39,12 @@ pub fn invpcid(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let bad = kind > LAST_TYPE
         || pcid & !cr::CR3_PCID != 0
         || matches!(kind, ADDRESS | CONTEXT) && without_pcids
-        || kind == ADDRESS && !cpu.is_canonical(address);
+        || kind == ADDRESS && !cpu.is_canonical_base(address);
     if bad {
         return Err(cpu.gp0());
     }
     cpu.tlb.flush();
+    env.charge(cost::SERIALIZING);
     Ok(Flow::Sync)
 }
 
@@ -53,8 +55,9 @@ pub fn invd(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
 }
 
 /// WBINVD, WBNOINVD.
-pub fn wbinvd(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
+pub fn wbinvd(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
     require_cpl0(cpu)?;
+    env.charge(cost::WRITE_BACK);
     Ok(Flow::Sync)
 }
 
