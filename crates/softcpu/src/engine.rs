@@ -29,6 +29,8 @@ use crate::segment::{CS, Segment};
 
 /// Price of an access to the bus in virtual nanoseconds: about what an exit to a hypervisor takes on hardware.
 const EXIT_NS: u64 = 1000;
+/// Price of an instruction that runs alone: system instructions serialise, and take tens of cycles on silicon.
+const SYSTEM_NS: u64 = 50;
 /// Times that idle time may be skipped in one call of [`Engine::run`] before it returns to look for signals.
 const MAX_IDLE_SKIPS: u32 = 1000;
 /// Virtual time without any vCPU awake, or able to take an interrupt, after which the machine counts as dead.
@@ -149,6 +151,8 @@ enum ChainEnd {
     Miss { from: BlockId, slot: Option<usize> },
     /// The next instruction must run carefully.
     Careful,
+    /// The next block is one instruction that must run carefully.
+    Alone(BlockId),
     /// Something changed that must be looked at.
     Attention,
     /// As `Attention`, and the turn is over.
@@ -536,6 +540,11 @@ impl Engine {
             match self.chain(bus, id, limit) {
                 ChainEnd::Limit => return None,
                 ChainEnd::Careful => return self.careful_step(bus),
+                ChainEnd::Alone(id) => {
+                    // Nothing has touched the bus since the stretch began, so nothing is due before it.
+                    let op = self.cache.get(id).ops[0];
+                    return self.execute_carefully(bus, &op, true, false);
+                }
                 ChainEnd::Attention => {
                     self.drop_written_code();
                     return None;
@@ -625,7 +634,7 @@ impl Engine {
         let end = loop {
             let block = cache.get(id);
             if block.alone {
-                break ChainEnd::Careful;
+                break if env.instructions < limit { ChainEnd::Alone(id) } else { ChainEnd::Limit };
             }
             recent.ring[recent.next] = (cpu.rip, block.bytes, block.ops.len() as u32);
             recent.next = (recent.next + 1) % RECENT;
@@ -843,10 +852,19 @@ impl Engine {
                 return self.stopped(bus, stop);
             }
         };
-        let op = match code {
-            Code::Block(id) => self.cache.get(id).ops[0],
-            Code::Scratch => self.scratch[0],
+        let (op, alone) = match code {
+            Code::Block(id) => {
+                let block = self.cache.get(id);
+                (block.ops[0], block.alone)
+            }
+            Code::Scratch => (self.scratch[0], false),
         };
+        self.execute_carefully(bus, &op, alone, restarted)
+    }
+
+    /// Run the op at RIP by itself, and what is due behind it. `alone`: it always runs so; `restarted`: with answers.
+    fn execute_carefully(&mut self, bus: &mut dyn Bus, op: &Op, alone: bool, restarted: bool) -> Option<Exit> {
+        let index = self.current;
         let cpu = &mut self.cpus[index];
         let start = cpu.rip;
         let recent = &mut self.recent[index];
@@ -863,7 +881,7 @@ impl Engine {
         // RF is for one instruction: it is off when the instruction loads flags, and on again if it must be restarted.
         let resume = cpu.system_flags & rflags::RF;
         cpu.system_flags &= !resume;
-        let step = self.with_env(bus, |cpu, env| (op.run)(cpu, env, &op));
+        let step = self.with_env(bus, |cpu, env| (op.run)(cpu, env, op));
         let cpu = &mut self.cpus[index];
         match step {
             Err(Stop::Exit) => {
@@ -878,7 +896,12 @@ impl Engine {
         self.drop_written_code();
         self.cpus[index].code_written = false;
         match step {
-            Ok(flow) => self.retired(bus, &op, flow, start, shadow_before),
+            Ok(flow) => {
+                if alone {
+                    self.skipped_ns += SYSTEM_NS;
+                }
+                self.retired(bus, op, flow, start, shadow_before)
+            }
             Err(Stop::Again) => {
                 // One iteration counts as an instruction, so that a long repetition takes time.
                 self.instructions += 1;

@@ -19,7 +19,9 @@ pub enum MmuIndex {
     Checked = 3,
 }
 
-const ENTRIES: usize = 256;
+const ENTRIES: usize = 1024;
+/// Entries whose places are remembered, so that a flush of a few clears a few.
+const MAX_FILLED: usize = 128;
 /// No page has this address.
 const INVALID: u64 = 1;
 
@@ -52,6 +54,8 @@ struct FetchEntry {
 /// One vCPU's TLB.
 pub struct Tlb {
     data: Box<[[Entry; ENTRIES]; 4]>,
+    /// Places in `data` that were filled since the last flush; if there are [`MAX_FILLED`], there may be more.
+    filled: Vec<(u8, u16)>,
     /// Behind the first level: larger, looked into only when that misses, and flushed by counting.
     second: Vec<SecondEntry>,
     /// Number of flushes, from 1: entries of the second level from before the last one do not count.
@@ -67,6 +71,7 @@ impl Default for Tlb {
     fn default() -> Self {
         Self {
             data: Box::new([[EMPTY; ENTRIES]; 4]),
+            filled: Vec::with_capacity(MAX_FILLED),
             second: vec![[0; 3]; SECOND_ENTRIES],
             flushes: 1,
             fetch: [[FetchEntry { page: INVALID, gpa: 0 }; 64]; 2],
@@ -121,7 +126,11 @@ impl Tlb {
             return;
         }
         let page = page_of(linear);
-        let entry = &mut self.data[index as usize & 3][(linear >> 12) as usize % ENTRIES];
+        let place = (linear >> 12) as usize % ENTRIES;
+        let entry = &mut self.data[index as usize & 3][place];
+        if entry.read == INVALID && self.filled.len() < MAX_FILLED {
+            self.filled.push((index as u8, place as u16));
+        }
         let addend = page_of(offset).wrapping_sub(page);
         let same = entry.read == page && entry.addend == addend;
         *entry =
@@ -143,7 +152,14 @@ impl Tlb {
 
     /// Forget everything.
     pub fn flush(&mut self) {
-        *self.data = [[EMPTY; ENTRIES]; 4];
+        if self.filled.len() < MAX_FILLED {
+            for &(index, place) in &self.filled {
+                self.data[usize::from(index)][usize::from(place)] = EMPTY;
+            }
+        } else {
+            self.data.as_flattened_mut().fill(EMPTY);
+        }
+        self.filled.clear();
         self.fetch = [[FetchEntry { page: INVALID, gpa: 0 }; 64]; 2];
         self.flushes += 1;
         self.large = false;

@@ -156,10 +156,15 @@ pub fn mov_to_cr(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let value = cpu.regs[slot(op.src)];
     let value = if cpu.mode.is_64() { value } else { value & 0xFFFF_FFFF };
     match op.extra {
-        0 => cpu.write_cr0(env, value)?,
+        0 | 3 | 4 => {
+            match op.extra {
+                0 => cpu.write_cr0(env, value)?,
+                3 => cpu.write_cr3(env, value)?,
+                _ => cpu.write_cr4(env, value)?,
+            }
+            env.charge(CONTROL_WRITE_NS);
+        }
         2 => cpu.cr2 = value,
-        3 => cpu.write_cr3(env, value)?,
-        4 => cpu.write_cr4(env, value)?,
         _ => {
             if value > 15 {
                 return Err(cpu.gp0());
@@ -172,6 +177,9 @@ pub fn mov_to_cr(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     env.charge(cost::SERIALIZING);
     Ok(Flow::Sync)
 }
+
+/// Price of changing a control register, for what it empties in a real CPU.
+const CONTROL_WRITE_NS: u64 = 150;
 
 /// #UD for registers that do not exist, #GP(0) above CPL 0.
 fn check_number(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
