@@ -181,7 +181,7 @@ mod tests {
     fn check(flags: &Flags, r: u8, cf: bool, of: bool, af: bool) {
         assert_eq!(
             (flags.cf(), flags.of(), flags.af(), flags.zf(), flags.sf(), flags.pf()),
-            (cf, of, af, r == 0, r >= 0x80, r.count_ones() % 2 == 0)
+            (cf, of, af, r == 0, r >= 0x80, r.count_ones().is_multiple_of(2))
         );
     }
 
