@@ -238,6 +238,18 @@ def test_both_instructions(run: Run, host: str, native: bytes, foreign: bytes) -
     assert machine.memory.read(ENTRY + 15, 3) == native
 
 
+@pytest.mark.parametrize("policy", ["patch", "emulate"])
+def test_host_without_virtualization(run: Run, policy: str) -> None:
+    """Both instructions are foreign; what they become is a call too."""
+    call = mov_eax(1) + mov_ebx(40) + mov_ecx(2)
+    code = call + VMCALL + STORE_EAX + call + VMMCALL + OUT_EAX_F4
+    machine, result = run(code, host="lguest", interfaces=[Adder()], policy=policy)
+    assert (result.debug_exit, result.fixups) == (42, 2)
+    assert machine.memory.read_int(2 * MIB, 4) == 42
+    after = b"\xcd\x1f\x90" if policy == "patch" else VMCALL
+    assert machine.memory.read(ENTRY + 15, 3) == after
+
+
 def test_no_hypervisor(run: Run) -> None:
     """Without an interface the instruction is undefined and no hypervisor is announced."""
     code = mov_eax(1) + CPUID + b"\xc1\xe9\x1f" + b"\x89\xc8" + STORE_EAX + VMCALL

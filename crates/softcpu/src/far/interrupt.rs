@@ -3,14 +3,22 @@
 use x86defs::{cr, rflags, vector};
 
 use super::next_rip;
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, HostVendor};
 use crate::engine::Env;
 use crate::exception::Delivery;
 use crate::op::{Flow, Op, Step, Stop};
+use crate::system;
+
+/// The vector by which a kernel calls a host without virtualization, which owns the IDT's entry; for user code it is an
+/// interrupt like any other (Linux 4.0 include/linux/lguest_launcher.h, `LGUEST_TRAP_ENTRY`).
+const LGUEST_CALL: u8 = 0x1F;
 
 /// INT n.
 pub fn int_n(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let number = op.imm as u8;
+    if number == LGUEST_CALL && cpu.host == HostVendor::Lguest && cpu.cpl == 0 {
+        return system::hypercall(cpu, env);
+    }
     if cpu.system_flags & rflags::VM != 0 {
         let iopl3 = cpu.system_flags & rflags::IOPL == rflags::IOPL;
         if cpu.cr4 & cr::CR4_VME != 0 && !redirected(cpu, env, number)? {

@@ -16,7 +16,8 @@ pub fn vmmcall(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
     if cpu.host == HostVendor::Amd { hypercall(cpu, env) } else { Err(cpu.ud()) }
 }
 
-fn hypercall(cpu: &mut Cpu, env: &mut Env<'_>) -> Step {
+/// The hypercall itself, whatever the instruction: exit, and take the answer.
+pub fn hypercall(cpu: &mut Cpu, env: &mut Env<'_>) -> Step {
     match cpu.replay.take() {
         Some(Answer::Value(value)) => cpu.regs[0] = if cpu.mode.is_64() { value } else { value & 0xFFFF_FFFF },
         Some(Answer::Done | Answer::Cpuid(_)) => {}

@@ -13,7 +13,7 @@ pub use crate::msr::{rdmsr, wrmsr};
 pub use crate::segment::{arpl, lar, lgdt, lidt, lldt, lsl, ltr, sgdt, sidt, sldt, str_, verr, verw};
 pub use control::{clts, lmsw_mem, lmsw_reg, mov_from_cr, mov_to_cr, smsw_mem, smsw_reg};
 pub use flags::{clac, cli, stac, sti};
-pub use hypercall::{vmcall, vmmcall};
+pub use hypercall::{hypercall, vmcall, vmmcall};
 pub use io::{in_, ins, out_, outs};
 pub use misc::{hlt, monitor, mwait, pause, rdfsbase, rdpid, rdpkru, rdpmc, rdtsc, rdtscp, swapgs, wrpkru};
 pub use translation::{invd, invlpg, invpcid, wbinvd};
