@@ -318,7 +318,6 @@ pub fn rdmsr(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
     };
     u32::set(&mut cpu.regs, 0, value as u32);
     u32::set(&mut cpu.regs, 2, (value >> 32) as u32);
-    env.charge(cost::READ_COUNTER);
     Ok(Flow::Sync)
 }
 

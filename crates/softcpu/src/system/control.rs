@@ -46,6 +46,12 @@ fn cr4_allowed(features: &Features) -> u64 {
 /// Bits of CR4 whose change makes PAE paging load its PDPTEs again (SDM vol. 3 section 4.4.1).
 const CR4_PDPTE_BITS: u64 = cr::CR4_PAE | cr::CR4_PSE | cr::CR4_PGE | cr::CR4_SMEP;
 
+/// Bits of CR0 on which translations or their rights depend.
+const CR0_TRANSLATION: u64 = cr::CR0_PE | cr::CR0_WP | cr::CR0_PG;
+/// Bits of CR4, likewise.
+const CR4_TRANSLATION: u64 =
+    cr::CR4_PSE | cr::CR4_PAE | cr::CR4_PGE | cr::CR4_PCIDE | cr::CR4_SMEP | cr::CR4_SMAP | cr::CR4_PKE | cr::CR4_LA57;
+
 impl Cpu {
     /// Whether PAE paging (not that of long mode) is in force under these values.
     fn is_pae_paging(cr0: u64, cr4: u64, efer: u64) -> bool {
@@ -78,7 +84,10 @@ impl Cpu {
         }
         self.cr0 = value;
         self.efer = efer;
-        self.mode_changed();
+        if changed & CR0_TRANSLATION != 0 {
+            self.tlb.flush();
+        }
+        self.segments_changed();
         Ok(())
     }
 
@@ -126,7 +135,10 @@ impl Cpu {
             self.load_pdptes(env, self.cr3)?;
         }
         self.cr4 = value;
-        self.mode_changed();
+        if changed & CR4_TRANSLATION != 0 {
+            self.tlb.flush();
+        }
+        self.segments_changed();
         Ok(())
     }
 }
@@ -146,7 +158,6 @@ pub fn mov_from_cr(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
         }
     };
     cpu.regs[slot(op.dst)] = if cpu.mode.is_64() { value } else { value & 0xFFFF_FFFF };
-    env.charge(cost::READ_CONTROL);
     Ok(Flow::Sync)
 }
 
@@ -162,7 +173,7 @@ pub fn mov_to_cr(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
                 3 => cpu.write_cr3(env, value)?,
                 _ => cpu.write_cr4(env, value)?,
             }
-            env.charge(CONTROL_WRITE_NS);
+            env.charge(cost::WRITE_CONTROL);
         }
         2 => cpu.cr2 = value,
         _ => {
@@ -174,12 +185,8 @@ pub fn mov_to_cr(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
             env.bus.set_cr8(cpu.index, value);
         }
     }
-    env.charge(cost::SERIALIZING);
     Ok(Flow::Sync)
 }
-
-/// Price of changing a control register, for what it empties in a real CPU.
-const CONTROL_WRITE_NS: u64 = 150;
 
 /// #UD for registers that do not exist, #GP(0) above CPL 0.
 fn check_number(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {

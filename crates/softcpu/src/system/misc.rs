@@ -2,7 +2,7 @@
 
 use x86defs::cr;
 
-use super::{cost, require_cpl0};
+use super::require_cpl0;
 use crate::cpu::{Activity, Cpu};
 use crate::engine::Env;
 use crate::exec::addr;
@@ -21,8 +21,7 @@ pub fn hlt(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
 }
 
 /// PAUSE: others may run.
-pub fn pause(_cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
-    env.charge(cost::PAUSE);
+pub fn pause(_cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
     Ok(Flow::Yield)
 }
 
@@ -41,7 +40,7 @@ pub fn monitor(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
 }
 
 /// MWAIT: a wait may end for any reason, and ours does when the others have had their turn.
-pub fn mwait(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
+pub fn mwait(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
     if cpu.cpl != 0 {
         return Err(cpu.ud());
     }
@@ -49,7 +48,6 @@ pub fn mwait(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
     if cpu.regs[slot(RCX)] as u32 & !1 != 0 {
         return Err(cpu.gp0());
     }
-    env.charge(cost::PAUSE);
     Ok(Flow::Yield)
 }
 
@@ -74,7 +72,6 @@ pub fn rdtsc(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
     check_tsc_allowed(cpu)?;
     let tsc = cpu.tsc(env);
     store_edx_eax(cpu, tsc);
-    env.charge(cost::READ_COUNTER);
     Ok(Flow::Sync)
 }
 

@@ -21,19 +21,15 @@ pub use translation::{invd, invlpg, invpcid, wbinvd};
 use crate::cpu::Cpu;
 use crate::op::Stop;
 
-/// What slow instructions cost beyond the nanosecond that every instruction takes: roughly what they do on hardware. A loop of
-/// them then takes the time that its author expects.
+/// What some instructions cost, in virtual nanoseconds, beyond what every system instruction does: roughly what they take on
+/// hardware, so that a loop of them takes the time that its author expects.
 pub(crate) mod cost {
-    /// Reading a control register.
-    pub const READ_CONTROL: u64 = 25;
-    /// Serialising instructions, as writing a control register or an MSR, or INVLPG.
-    pub const SERIALIZING: u64 = 100;
+    /// Writing a control register, which often empties the TLB.
+    pub const WRITE_CONTROL: u64 = 200;
+    /// Other serialising instructions, as writing an MSR, or INVLPG.
+    pub const SERIALIZING: u64 = 50;
     /// Writing back all caches.
     pub const WRITE_BACK: u64 = 10_000;
-    /// PAUSE.
-    pub const PAUSE: u64 = 40;
-    /// Reading the time-stamp counter or an MSR.
-    pub const READ_COUNTER: u64 = 10;
 }
 
 /// #GP(0) above CPL 0.
