@@ -108,10 +108,10 @@ fn measure(name: &str, code: &[u8]) {
     cpu.regs[4] = 0x8000;
     cpu.regs[6] = 0x2000;
     cpu.regs[7] = 0x3000;
-    let best = (0..5)
+    let best = (0..50)
         .map(|_| {
             let (start, before) = (Instant::now(), engine.instructions());
-            let exit = engine.run(&mut NoBus, 100_000_000);
+            let exit = engine.run(&mut NoBus, 10_000_000);
             assert_eq!(exit, Exit::Budget);
             (engine.instructions() - before) as f64 / start.elapsed().as_secs_f64() / 1e6
         })

@@ -60,6 +60,29 @@ impl Flags {
         self.aux = ((carries << (64 - T::BITS)) & (CARRY | PARTIAL)) | (carries & AUXILIARY);
     }
 
+    /// Store the flags of `r = a + 1`, all but CF, which stays.
+    #[inline(always)]
+    pub fn increment<T: Width>(&mut self, a: T, r: T) {
+        // It overflows where a sign bit comes up that was not there.
+        self.step(a, r, !a & r);
+    }
+
+    /// Store the flags of `r = a - 1`, all but CF, which stays.
+    #[inline(always)]
+    pub fn decrement<T: Width>(&mut self, a: T, r: T) {
+        self.step(a, r, a & !r);
+    }
+
+    /// `overflow`: its top bit is OF.
+    #[inline(always)]
+    fn step<T: Width>(&mut self, a: T, r: T, overflow: T) {
+        let carry = self.aux & CARRY;
+        let of = overflow.sign_extend() & CARRY;
+        let auxiliary = ((a ^ r).to_u64() >> 1) & AUXILIARY;
+        self.result = r.sign_extend();
+        self.aux = carry | (carry ^ of) >> 1 | auxiliary;
+    }
+
     /// ZF, SF and PF from `r`; CF, OF and AF as given.
     #[inline]
     pub fn set_all<T: Width>(&mut self, r: T, cf: bool, of: bool, af: bool) {
@@ -174,6 +197,21 @@ mod tests {
                 let (difference, borrow) = a.overflowing_sub(b);
                 flags.sub(a, b, difference);
                 check(&flags, difference, borrow, (a as i8).checked_sub(b as i8).is_none(), (a & 15) < (b & 15));
+            }
+        }
+    }
+
+    #[test]
+    fn steps_keep_the_carry() {
+        let mut flags = Flags::default();
+        for a in 0..=255u8 {
+            for cf in [false, true] {
+                flags.set_bits(u64::from(cf));
+                flags.increment(a, a.wrapping_add(1));
+                check(&flags, a.wrapping_add(1), cf, a == 0x7F, a & 15 == 15);
+                flags.set_bits(u64::from(cf));
+                flags.decrement(a, a.wrapping_sub(1));
+                check(&flags, a.wrapping_sub(1), cf, a == 0x80, a & 15 == 0);
             }
         }
     }

@@ -301,7 +301,7 @@ fn data(o: &mut Operands<'_>) -> Option<Handler> {
                 true => o.op.dst = o.register(0),
                 false => o.op.src = o.register(1),
             }
-            mov::movbe(loads, o.kind(), o.op.size)
+            mov::movbe(loads, o.op.size)
         }
         M::Xlatb => mov::xlat,
         M::Cbw => mov::cbw(2),

@@ -8,13 +8,18 @@ use x86defs::vector;
 
 use crate::cpu::Cpu;
 use crate::engine::Env;
+use crate::flags::Flags;
 use crate::op::{Op, Stop, Width, slot};
 use crate::segment::{CS, FS, SS};
 
 /// How the linear address of an op's memory operand is computed. The decoder picks the kind.
+///
+/// A handler that is generic over it asks for the place in RAM first ([`ram_to_load`], [`ram_to_store`]): that is all there is
+/// to do when address and page are ordinary. If there is no answer it goes to its slow twin, which works in any mode, as a
+/// tail call, so that the handler itself needs no stack frame.
 pub trait Address {
-    /// The linear address of `bytes` bytes, checked for reading, or for writing too.
-    fn linear(cpu: &mut Cpu, op: &Op, bytes: u64, write: bool) -> Result<u64, Stop>;
+    /// The linear address, if it needs no check.
+    fn unchecked(cpu: &Cpu, op: &Op) -> Option<u64>;
 }
 
 /// 64-bit code with 64-bit addresses in a segment other than FS and GS.
@@ -26,23 +31,41 @@ pub struct Segmented;
 
 impl Address for Flat64 {
     #[inline(always)]
-    fn linear(cpu: &mut Cpu, op: &Op, _bytes: u64, _write: bool) -> Result<u64, Stop> {
-        Ok(sum(cpu, op))
+    fn unchecked(cpu: &Cpu, op: &Op) -> Option<u64> {
+        Some(sum(cpu, op))
     }
 }
 
 impl Address for Flat32 {
     #[inline(always)]
-    fn linear(cpu: &mut Cpu, op: &Op, _bytes: u64, _write: bool) -> Result<u64, Stop> {
-        Ok(sum(cpu, op) & 0xFFFF_FFFF)
+    fn unchecked(cpu: &Cpu, op: &Op) -> Option<u64> {
+        Some(sum(cpu, op) & 0xFFFF_FFFF)
     }
 }
 
 impl Address for Segmented {
-    #[inline(never)]
-    fn linear(cpu: &mut Cpu, op: &Op, bytes: u64, write: bool) -> Result<u64, Stop> {
-        linear(cpu, op.seg, effective(cpu, op), bytes, write)
+    #[inline(always)]
+    fn unchecked(_cpu: &Cpu, _op: &Op) -> Option<u64> {
+        None
     }
+}
+
+/// Where the memory operand lies in RAM, if it can be loaded from there without further checks.
+#[inline(always)]
+pub fn ram_to_load<T: Width, A: Address>(cpu: &Cpu, op: &Op) -> Option<u64> {
+    cpu.tlb.read(cpu.mmu_index, A::unchecked(cpu, op)?, T::BYTES)
+}
+
+/// Where the memory operand lies in RAM, if it can be loaded and stored there without further checks. There is no decoded code
+/// in its page.
+#[inline(always)]
+pub fn ram_to_store<T: Width, A: Address>(cpu: &Cpu, op: &Op) -> Option<u64> {
+    cpu.tlb.write(cpu.mmu_index, A::unchecked(cpu, op)?, T::BYTES)
+}
+
+/// The linear address of `bytes` bytes of the memory operand in any mode, checked for reading, or for writing too.
+pub fn operand(cpu: &mut Cpu, op: &Op, bytes: u64, write: bool) -> Result<u64, Stop> {
+    linear(cpu, op.seg, effective(cpu, op), bytes, write)
 }
 
 /// Base, index and displacement added up, before the address size is applied.
@@ -116,13 +139,30 @@ fn check(cpu: &mut Cpu, seg: u8, offset: u64, last: u64, write: bool) -> Result<
 
 /// Load the memory operand, in any mode.
 pub fn read_operand<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<T, Stop> {
-    let linear = Segmented::linear(cpu, op, T::BYTES, false)?;
+    let linear = operand(cpu, op, T::BYTES, false)?;
     cpu.read(env, linear, op.seg)
+}
+
+/// Replace the memory operand by what `f` makes of it and the flags, in any mode. Gives the old value; nothing has changed if
+/// it fails. End the handler as [`Cpu::write`] says.
+pub fn update_operand<T: Width>(
+    cpu: &mut Cpu,
+    env: &mut Env<'_>,
+    op: &Op,
+    f: impl FnOnce(&mut Flags, T) -> T,
+) -> Result<T, Stop> {
+    let linear = operand(cpu, op, T::BYTES, true)?;
+    let old = cpu.read_for_write::<T>(env, linear, op.seg)?;
+    let mut flags = cpu.flags;
+    let new = f(&mut flags, old);
+    cpu.write(env, linear, op.seg, new)?;
+    cpu.flags = flags;
+    Ok(old)
 }
 
 /// Store the memory operand, in any mode. End the handler as [`Cpu::write`] says.
 pub fn write_operand<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, value: T) -> Result<(), Stop> {
-    let linear = Segmented::linear(cpu, op, T::BYTES, true)?;
+    let linear = operand(cpu, op, T::BYTES, true)?;
     cpu.write(env, linear, op.seg, value)
 }
 

@@ -1,6 +1,6 @@
 //! Integer arithmetic and logic: ADD, OR, ADC, SBB, AND, SUB, XOR, CMP, TEST, INC, DEC, NEG, NOT.
 
-use super::addr::Address;
+use super::addr::{self, Address};
 use super::form::{Form, Place, with_address, with_width};
 use crate::cpu::Cpu;
 use crate::engine::Env;
@@ -94,17 +94,13 @@ macro_rules! unary {
 
 unary! {
     Inc |flags, a| {
-        let (cf, one) = (flags.cf(), T::from_u64(1));
-        let r = a.wrapping_add(one);
-        flags.add(a, one, r);
-        flags.set_cf(cf);
+        let r = a.wrapping_add(T::from_u64(1));
+        flags.increment(a, r);
         r
     };
     Dec |flags, a| {
-        let (cf, one) = (flags.cf(), T::from_u64(1));
-        let r = a.wrapping_sub(one);
-        flags.sub(a, one, r);
-        flags.set_cf(cf);
+        let r = a.wrapping_sub(T::from_u64(1));
+        flags.decrement(a, r);
         r
     };
     Neg |flags, a| {
@@ -134,9 +130,8 @@ fn reg_imm<O: Binary, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> S
     Ok(Flow::Next)
 }
 
-fn reg_mem<O: Binary, T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, false)?;
-    let b = cpu.read::<T>(env, linear, op.seg)?;
+#[inline(always)]
+fn apply_to_reg<O: Binary, T: Width>(cpu: &mut Cpu, op: &Op, b: T) -> Step {
     let a = T::get(&cpu.regs, op.dst);
     let r = O::apply(&mut cpu.flags, a, b);
     if O::STORES {
@@ -145,29 +140,49 @@ fn reg_mem<O: Binary, T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op
     Ok(Flow::Next)
 }
 
-fn mem_reg<O: Binary, T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let b = T::get(&cpu.regs, op.src);
-    mem::<O, T, A>(cpu, env, op, b)
-}
-
-fn mem_imm<O: Binary, T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    mem::<O, T, A>(cpu, env, op, T::from_u64(op.imm))
-}
-
-#[inline(always)]
-fn mem<O: Binary, T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, b: T) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, O::STORES)?;
-    if !O::STORES {
-        let a = cpu.read::<T>(env, linear, op.seg)?;
-        O::apply(&mut cpu.flags, a, b);
-        return Ok(Flow::Next);
+fn reg_mem<O: Binary, T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    match addr::ram_to_load::<T, A>(cpu, op) {
+        Some(offset) => {
+            let b = cpu.mem.load::<T>(offset);
+            apply_to_reg::<O, T>(cpu, op, b)
+        }
+        None => reg_mem_slow::<O, T>(cpu, env, op),
     }
-    let a = cpu.read_for_write::<T>(env, linear, op.seg)?;
-    let mut flags = cpu.flags;
-    let r = O::apply(&mut flags, a, b);
-    cpu.write(env, linear, op.seg, r)?;
-    cpu.flags = flags;
-    cpu.after_store()
+}
+
+#[cold]
+fn reg_mem_slow<O: Binary, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let b = addr::read_operand::<T>(cpu, env, op)?;
+    apply_to_reg::<O, T>(cpu, op, b)
+}
+
+/// The second operand of a memory destination.
+#[inline(always)]
+fn source<T: Width, const IMMEDIATE: bool>(cpu: &Cpu, op: &Op) -> T {
+    if IMMEDIATE { T::from_u64(op.imm) } else { T::get(&cpu.regs, op.src) }
+}
+
+fn mem<O: Binary, T: Width, A: Address, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let b = source::<T, IMMEDIATE>(cpu, op);
+    let offset = if O::STORES { addr::ram_to_store::<T, A>(cpu, op) } else { addr::ram_to_load::<T, A>(cpu, op) };
+    let Some(offset) = offset else { return mem_slow::<O, T, IMMEDIATE>(cpu, env, op) };
+    let r = O::apply(&mut cpu.flags, cpu.mem.load::<T>(offset), b);
+    if O::STORES {
+        cpu.mem.store(offset, r);
+    }
+    Ok(Flow::Next)
+}
+
+#[cold]
+fn mem_slow<O: Binary, T: Width, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let b = source::<T, IMMEDIATE>(cpu, op);
+    if O::STORES {
+        addr::update_operand::<T>(cpu, env, op, |flags, a| O::apply(flags, a, b))?;
+        return cpu.after_store();
+    }
+    let a = addr::read_operand::<T>(cpu, env, op)?;
+    O::apply(&mut cpu.flags, a, b);
+    Ok(Flow::Next)
 }
 
 fn unary_reg<O: Unary, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
@@ -178,12 +193,15 @@ fn unary_reg<O: Unary, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> 
 }
 
 fn unary_mem<O: Unary, T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, true)?;
-    let a = cpu.read_for_write::<T>(env, linear, op.seg)?;
-    let mut flags = cpu.flags;
-    let r = O::apply(&mut flags, a);
-    cpu.write(env, linear, op.seg, r)?;
-    cpu.flags = flags;
+    let Some(offset) = addr::ram_to_store::<T, A>(cpu, op) else { return unary_mem_slow::<O, T>(cpu, env, op) };
+    let r = O::apply(&mut cpu.flags, cpu.mem.load::<T>(offset));
+    cpu.mem.store(offset, r);
+    Ok(Flow::Next)
+}
+
+#[cold]
+fn unary_mem_slow<O: Unary, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    addr::update_operand::<T>(cpu, env, op, |flags, a| O::apply(flags, a))?;
     cpu.after_store()
 }
 
@@ -193,8 +211,8 @@ pub fn binary<O: Binary>(form: Form, size: u8) -> Handler {
         Form::RegReg => reg_reg::<O, T> as Handler,
         Form::RegImm => reg_imm::<O, T>,
         Form::RegMem(kind) => with_address!(kind, A => reg_mem::<O, T, A>),
-        Form::MemReg(kind) => with_address!(kind, A => mem_reg::<O, T, A>),
-        Form::MemImm(kind) => with_address!(kind, A => mem_imm::<O, T, A>),
+        Form::MemReg(kind) => with_address!(kind, A => mem::<O, T, A, false>),
+        Form::MemImm(kind) => with_address!(kind, A => mem::<O, T, A, true>),
     })
 }
 

@@ -1,8 +1,8 @@
 //! XADD, CMPXCHG, CMPXCHG8B, CMPXCHG16B. vCPUs take turns between instructions, so that every instruction is atomic.
 
-use super::addr::{Address, Segmented};
+use super::addr;
 use super::alu::{Add, Binary};
-use super::form::{Place, with_address, with_width};
+use super::form::{Place, with_width};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::op::{Flow, Handler, Op, Step, Width};
@@ -21,14 +21,9 @@ fn xadd_reg<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     Ok(Flow::Next)
 }
 
-fn xadd_mem<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, true)?;
-    let old = cpu.read_for_write::<T>(env, linear, op.seg)?;
+fn xadd_mem<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let addend = T::get(&cpu.regs, op.src);
-    let mut flags = cpu.flags;
-    let sum = Add::apply(&mut flags, old, addend);
-    cpu.write(env, linear, op.seg, sum)?;
-    cpu.flags = flags;
+    let old = addr::update_operand::<T>(cpu, env, op, |flags, old| Add::apply(flags, old, addend))?;
     T::set(&mut cpu.regs, op.src, old);
     cpu.after_store()
 }
@@ -37,7 +32,7 @@ fn xadd_mem<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> 
 pub fn xadd(place: Place, size: u8) -> Handler {
     with_width!(size, T => match place {
         Place::Register => xadd_reg::<T> as Handler,
-        Place::Memory(kind) => with_address!(kind, A => xadd_mem::<T, A>),
+        Place::Memory(_) => xadd_mem::<T>,
     })
 }
 
@@ -53,14 +48,13 @@ fn cmpxchg_reg<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     Ok(Flow::Next)
 }
 
-fn cmpxchg_mem<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, true)?;
-    let old = cpu.read_for_write::<T>(env, linear, op.seg)?;
-    let expected = T::get(&cpu.regs, RAX);
-    // There is always a write cycle (SDM vol. 2 CMPXCHG).
-    let new = if expected == old { T::get(&cpu.regs, op.src) } else { old };
-    cpu.write(env, linear, op.seg, new)?;
-    cpu.flags.sub(expected, old, expected.wrapping_sub(old));
+fn cmpxchg_mem<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let (expected, new) = (T::get(&cpu.regs, RAX), T::get(&cpu.regs, op.src));
+    let old = addr::update_operand::<T>(cpu, env, op, |flags, old| {
+        flags.sub(expected, old, expected.wrapping_sub(old));
+        // There is always a write cycle (SDM vol. 2 CMPXCHG).
+        if expected == old { new } else { old }
+    })?;
     if expected != old {
         T::set(&mut cpu.regs, RAX, old);
     }
@@ -71,13 +65,13 @@ fn cmpxchg_mem<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) 
 pub fn cmpxchg(place: Place, size: u8) -> Handler {
     with_width!(size, T => match place {
         Place::Register => cmpxchg_reg::<T> as Handler,
-        Place::Memory(kind) => with_address!(kind, A => cmpxchg_mem::<T, A>),
+        Place::Memory(_) => cmpxchg_mem::<T>,
     })
 }
 
 /// CMPXCHG8B.
 pub fn cmpxchg8b(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = Segmented::linear(cpu, op, 8, true)?;
+    let linear = addr::operand(cpu, op, 8, true)?;
     let old = cpu.read_for_write::<u64>(env, linear, op.seg)?;
     let pair = |cpu: &Cpu, high, low| u64::from(u32::get(&cpu.regs, high)) << 32 | u64::from(u32::get(&cpu.regs, low));
     let equal = old == pair(cpu, RDX, RAX);
@@ -93,7 +87,7 @@ pub fn cmpxchg8b(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
 
 /// CMPXCHG16B.
 pub fn cmpxchg16b(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = Segmented::linear(cpu, op, 16, true)?;
+    let linear = addr::operand(cpu, op, 16, true)?;
     if linear % 16 != 0 {
         return Err(cpu.gp0());
     }

@@ -2,8 +2,8 @@
 
 use x86defs::rflags;
 
-use super::addr::{Address, Segmented};
-use super::form::{Form, Place, with_address, with_width};
+use super::addr;
+use super::form::{Form, Place, with_width};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::flags::Flags;
@@ -63,31 +63,27 @@ fn bit_reg_imm<O: BitOp, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -
     bit_reg::<O, T>(cpu, op, op.imm)
 }
 
-#[inline(always)]
-fn bit_mem<O: BitOp, T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, number: u64) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, O::STORES)?;
+fn bit_mem<O: BitOp, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, number: u64) -> Step {
     let mask = mask_of::<T>(number);
-    if !O::STORES {
-        let value = cpu.read::<T>(env, linear, op.seg)?;
-        cpu.flags.set_cf((value & mask).to_u64() != 0);
-        return Ok(Flow::Next);
-    }
-    let value = cpu.read_for_write::<T>(env, linear, op.seg)?;
-    cpu.write(env, linear, op.seg, O::apply(value, mask))?;
+    let value = if O::STORES {
+        addr::update_operand::<T>(cpu, env, op, |_, value| O::apply(value, mask))?
+    } else {
+        addr::read_operand::<T>(cpu, env, op)?
+    };
     cpu.flags.set_cf((value & mask).to_u64() != 0);
     cpu.after_store()
 }
 
-fn bit_mem_imm<O: BitOp, T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    bit_mem::<O, T, A>(cpu, env, op, op.imm)
+fn bit_mem_imm<O: BitOp, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    bit_mem::<O, T>(cpu, env, op, op.imm)
 }
 
 /// A bit number in a register is signed and reaches beyond the operand (SDM vol. 2 BT).
-fn bit_mem_reg<O: BitOp, T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+fn bit_mem_reg<O: BitOp, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let number = T::get(&cpu.regs, op.src).sign_extend();
     let words = number as i64 >> T::BITS.ilog2();
     let there = Op { disp: op.disp.wrapping_add(words * T::BYTES as i64), ..*op };
-    bit_mem::<O, T, A>(cpu, env, &there, number)
+    bit_mem::<O, T>(cpu, env, &there, number)
 }
 
 /// BT, BTS, BTR, BTC. There are no byte operands.
@@ -95,8 +91,8 @@ pub fn bit<O: BitOp>(form: Form, size: u8) -> Handler {
     with_width!(size, T => match form {
         Form::RegReg => bit_reg_reg::<O, T> as Handler,
         Form::RegImm | Form::RegMem(_) => bit_reg_imm::<O, T>,
-        Form::MemReg(kind) => with_address!(kind, A => bit_mem_reg::<O, T, A>),
-        Form::MemImm(kind) => with_address!(kind, A => bit_mem_imm::<O, T, A>),
+        Form::MemReg(_) => bit_mem_reg::<O, T>,
+        Form::MemImm(_) => bit_mem_imm::<O, T>,
     })
 }
 
@@ -180,8 +176,7 @@ fn scan_reg<S: Scan, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> St
 }
 
 fn scan_mem<S: Scan, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = Segmented::linear(cpu, op, T::BYTES, false)?;
-    let value = cpu.read::<T>(env, linear, op.seg)?;
+    let value = addr::read_operand::<T>(cpu, env, op)?;
     store::<S, T>(cpu, op, value)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Operands: destination in `dst`; the r/m operand in `src` or memory; the VEX.vvvv register in `extra`.
 
-use super::addr::{Address, Segmented};
+use super::addr;
 use super::form::{Place, with_width};
 use crate::cpu::Cpu;
 use crate::engine::Env;
@@ -125,8 +125,7 @@ fn bmi_reg<O: Bmi, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step
 }
 
 fn bmi_mem<O: Bmi, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = Segmented::linear(cpu, op, T::BYTES, false)?;
-    let rm = cpu.read::<T>(env, linear, op.seg)?;
+    let rm = addr::read_operand::<T>(cpu, env, op)?;
     let other = T::get(&cpu.regs, op.extra);
     store::<O, T>(cpu, op, rm, other)
 }
@@ -145,8 +144,7 @@ fn rorx_reg<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
 }
 
 fn rorx_mem<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = Segmented::linear(cpu, op, T::BYTES, false)?;
-    let rm = cpu.read::<T>(env, linear, op.seg)?;
+    let rm = addr::read_operand::<T>(cpu, env, op)?;
     store::<Rorx, T>(cpu, op, rm, T::from_u64(op.imm))
 }
 
@@ -175,8 +173,7 @@ fn crc32_reg<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
 }
 
 fn crc32_mem<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = Segmented::linear(cpu, op, T::BYTES, false)?;
-    let value = cpu.read::<T>(env, linear, op.seg)?;
+    let value = addr::read_operand::<T>(cpu, env, op)?;
     let crc = crc32c(u32::get(&cpu.regs, op.dst), value.to_u64(), T::BYTES);
     u32::set(&mut cpu.regs, op.dst, crc);
     Ok(Flow::Next)

@@ -7,7 +7,7 @@ use x86defs::vector;
 
 use super::addr::{self, check_code_offset};
 use super::form::{Kind, Place, with_condition};
-use super::stack::{self, AnyStack, Stack32, Stack64, with_stack};
+use super::stack::{self, AnyStack, Stack, Stack32, Stack64, with_stack};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::op::{Flow, Handler, Op, Step, Stop, Width, slot};
@@ -193,15 +193,27 @@ macro_rules! with_call {
     };
 }
 
+/// The return address of a call.
 #[inline(always)]
-fn push_return<T: Width, N: Near, S: stack::Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
-    let next = N::at(cpu, u64::from(op.at) + u64::from(op.len));
-    stack::push::<T, S>(cpu, env, T::from_u64(next))
+fn return_address<T: Width, N: Near>(cpu: &Cpu, op: &Op) -> T {
+    T::from_u64(N::at(cpu, u64::from(op.at) + u64::from(op.len)))
 }
 
-fn call_direct<T: Width, N: Near, S: stack::Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+fn call_direct<T: Width, N: Near, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let target = N::target(cpu, op)?;
-    push_return::<T, N, S>(cpu, env, op)?;
+    let back = return_address::<T, N>(cpu, op);
+    if !stack::push_to_ram::<T, S>(cpu, back) {
+        return call_direct_slow::<T>(cpu, env, op);
+    }
+    cpu.rip = target;
+    Ok(Flow::Taken)
+}
+
+#[cold]
+fn call_direct_slow<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let target = AnyNear::target(cpu, op)?;
+    let back = return_address::<T, AnyNear>(cpu, op);
+    stack::push::<T, AnyStack>(cpu, env, back)?;
     cpu.rip = target;
     Ok(Flow::Taken)
 }
@@ -211,29 +223,42 @@ pub fn call(size: u8, kind: Kind) -> Handler {
     with_call!(size, kind, T, N, S => call_direct::<T, N, S> as Handler)
 }
 
-#[inline(always)]
-fn call_to<T: Width, N: Near, S: stack::Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, target: u64) -> Step {
+fn call_reg<T: Width, N: Near, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let target = T::get(&cpu.regs, op.src).to_u64();
     N::check(cpu, target)?;
-    push_return::<T, N, S>(cpu, env, op)?;
+    let back = return_address::<T, N>(cpu, op);
+    if !stack::push_to_ram::<T, S>(cpu, back) {
+        return call_reg_slow::<T>(cpu, env, op);
+    }
     cpu.rip = target;
     Ok(Flow::Indirect)
 }
 
-fn call_reg<T: Width, N: Near, S: stack::Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let target = T::get(&cpu.regs, op.src).to_u64();
-    call_to::<T, N, S>(cpu, env, op, target)
+#[cold]
+fn call_to<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, target: u64) -> Step {
+    check_code_offset(cpu, target)?;
+    let back = return_address::<T, AnyNear>(cpu, op);
+    stack::push::<T, AnyStack>(cpu, env, back)?;
+    cpu.rip = target;
+    Ok(Flow::Indirect)
 }
 
-fn call_mem<T: Width, N: Near, S: stack::Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+#[cold]
+fn call_reg_slow<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let target = T::get(&cpu.regs, op.src).to_u64();
+    call_to::<T>(cpu, env, op, target)
+}
+
+fn call_mem<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let target = addr::read_operand::<T>(cpu, env, op)?.to_u64();
-    call_to::<T, N, S>(cpu, env, op, target)
+    call_to::<T>(cpu, env, op, target)
 }
 
 /// CALL r/m.
 pub fn call_indirect(place: Place, size: u8, kind: Kind) -> Handler {
     with_call!(size, kind, T, N, S => match place {
         Place::Register => call_reg::<T, N, S> as Handler,
-        Place::Memory(_) => call_mem::<T, N, S>,
+        Place::Memory(_) => call_mem::<T>,
     })
 }
 
@@ -263,12 +288,25 @@ pub fn jmp_indirect(place: Place, size: u8, kind: Kind) -> Handler {
     })
 }
 
-fn ret_near<T: Width, N: Near, S: stack::Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let target = stack::peek::<T, S>(cpu, env)?.to_u64();
+#[inline(always)]
+fn return_to<T: Width, N: Near, S: Stack>(cpu: &mut Cpu, op: &Op, target: u64) -> Step {
     N::check(cpu, target)?;
     stack::release::<S>(cpu, T::BYTES + op.imm);
     cpu.rip = target;
     Ok(Flow::Indirect)
+}
+
+fn ret_near<T: Width, N: Near, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    match stack::peek_in_ram::<T, S>(cpu) {
+        Some(target) => return_to::<T, N, S>(cpu, op, target.to_u64()),
+        None => ret_near_slow::<T>(cpu, env, op),
+    }
+}
+
+#[cold]
+fn ret_near_slow<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let target = stack::peek::<T, AnyStack>(cpu, env)?.to_u64();
+    return_to::<T, AnyNear, AnyStack>(cpu, op, target)
 }
 
 /// RET, RET imm16 (bytes to release in `imm`).

@@ -2,7 +2,7 @@
 
 use x86defs::{rflags, vector};
 
-use super::addr::{Address, Segmented};
+use super::addr;
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::op::{Flow, Op, Step, Width};
@@ -20,7 +20,7 @@ pub fn ud(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
 
 /// CLFLUSH, CLFLUSHOPT, CLWB: there is no cache, but the address faults as a load does (SDM vol. 2 CLFLUSH).
 pub fn clflush(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = Segmented::linear(cpu, op, 1, false)?;
+    let linear = addr::operand(cpu, op, 1, false)?;
     if !cpu.is_canonical(linear) {
         let vector = if op.seg == SS { vector::SS } else { vector::GP };
         return Err(cpu.raise_with(vector, 0));

@@ -1,7 +1,7 @@
 //! Moves: MOV, MOVZX, MOVSX, MOVSXD, LEA, XCHG, BSWAP, MOVBE, CMOVcc, SETcc, XLAT, CBW and its kin, CWD and its kin.
 
 use super::addr::{self, Address};
-use super::form::{Form, Kind, Place, with_address, with_condition, with_width};
+use super::form::{Form, Place, with_address, with_condition, with_width};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::op::{Flow, Handler, Op, Step, Width, slot};
@@ -21,22 +21,34 @@ fn mov_reg_imm<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
 }
 
 fn mov_reg_mem<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, false)?;
-    let value = cpu.read::<T>(env, linear, op.seg)?;
+    let Some(offset) = addr::ram_to_load::<T, A>(cpu, op) else { return mov_reg_mem_slow::<T>(cpu, env, op) };
+    let value = cpu.mem.load::<T>(offset);
     T::set(&mut cpu.regs, op.dst, value);
     Ok(Flow::Next)
 }
 
-fn mov_mem_reg<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, true)?;
-    let value = T::get(&cpu.regs, op.src);
-    cpu.write(env, linear, op.seg, value)?;
-    cpu.after_store()
+#[cold]
+fn mov_reg_mem_slow<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let value = addr::read_operand::<T>(cpu, env, op)?;
+    T::set(&mut cpu.regs, op.dst, value);
+    Ok(Flow::Next)
 }
 
-fn mov_mem_imm<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, true)?;
-    cpu.write(env, linear, op.seg, T::from_u64(op.imm))?;
+#[inline(always)]
+fn source<T: Width, const IMMEDIATE: bool>(cpu: &Cpu, op: &Op) -> T {
+    if IMMEDIATE { T::from_u64(op.imm) } else { T::get(&cpu.regs, op.src) }
+}
+
+fn mov_mem<T: Width, A: Address, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let Some(offset) = addr::ram_to_store::<T, A>(cpu, op) else { return mov_mem_slow::<T, IMMEDIATE>(cpu, env, op) };
+    cpu.mem.store(offset, source::<T, IMMEDIATE>(cpu, op));
+    Ok(Flow::Next)
+}
+
+#[cold]
+fn mov_mem_slow<T: Width, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let value = source::<T, IMMEDIATE>(cpu, op);
+    addr::write_operand(cpu, env, op, value)?;
     cpu.after_store()
 }
 
@@ -46,8 +58,8 @@ pub fn mov(form: Form, size: u8) -> Handler {
         Form::RegReg => mov_reg_reg::<T> as Handler,
         Form::RegImm => mov_reg_imm::<T>,
         Form::RegMem(kind) => with_address!(kind, A => mov_reg_mem::<T, A>),
-        Form::MemReg(kind) => with_address!(kind, A => mov_mem_reg::<T, A>),
-        Form::MemImm(kind) => with_address!(kind, A => mov_mem_imm::<T, A>),
+        Form::MemReg(kind) => with_address!(kind, A => mov_mem::<T, A, false>),
+        Form::MemImm(kind) => with_address!(kind, A => mov_mem::<T, A, true>),
     })
 }
 
@@ -63,8 +75,17 @@ fn extend_reg<S: Width, T: Width, const SIGNED: bool>(cpu: &mut Cpu, _env: &mut 
 }
 
 fn extend_mem<S: Width, T: Width, A: Address, const SIGNED: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, S::BYTES, false)?;
-    let value = extended::<S, SIGNED>(cpu.read::<S>(env, linear, op.seg)?);
+    let Some(offset) = addr::ram_to_load::<S, A>(cpu, op) else {
+        return extend_mem_slow::<S, T, SIGNED>(cpu, env, op);
+    };
+    let value = extended::<S, SIGNED>(cpu.mem.load::<S>(offset));
+    T::set(&mut cpu.regs, op.dst, T::from_u64(value));
+    Ok(Flow::Next)
+}
+
+#[cold]
+fn extend_mem_slow<S: Width, T: Width, const SIGNED: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let value = extended::<S, SIGNED>(addr::read_operand::<S>(cpu, env, op)?);
     T::set(&mut cpu.regs, op.dst, T::from_u64(value));
     Ok(Flow::Next)
 }
@@ -102,11 +123,9 @@ fn xchg_reg<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     Ok(Flow::Next)
 }
 
-fn xchg_mem<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, true)?;
-    let old = cpu.read_for_write::<T>(env, linear, op.seg)?;
+fn xchg_mem<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let new = T::get(&cpu.regs, op.src);
-    cpu.write(env, linear, op.seg, new)?;
+    let old = addr::update_operand::<T>(cpu, env, op, |_, _| new)?;
     T::set(&mut cpu.regs, op.src, old);
     cpu.after_store()
 }
@@ -115,7 +134,7 @@ fn xchg_mem<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> 
 pub fn xchg(place: Place, size: u8) -> Handler {
     with_width!(size, T => match place {
         Place::Register => xchg_reg::<T> as Handler,
-        Place::Memory(kind) => with_address!(kind, A => xchg_mem::<T, A>),
+        Place::Memory(_) => xchg_mem::<T>,
     })
 }
 
@@ -152,26 +171,21 @@ fn swapped<T: Width>(value: T) -> T {
     T::from_u64(value.to_u64().swap_bytes() >> (64 - T::BITS))
 }
 
-fn movbe_load<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, false)?;
-    let value = cpu.read::<T>(env, linear, op.seg)?;
+fn movbe_load<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let value = addr::read_operand::<T>(cpu, env, op)?;
     T::set(&mut cpu.regs, op.dst, swapped(value));
     Ok(Flow::Next)
 }
 
-fn movbe_store<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, true)?;
+fn movbe_store<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let value = swapped(T::get(&cpu.regs, op.src));
-    cpu.write(env, linear, op.seg, value)?;
+    addr::write_operand(cpu, env, op, value)?;
     cpu.after_store()
 }
 
 /// MOVBE, which has a memory operand on one side.
-pub fn movbe(loads: bool, kind: Kind, size: u8) -> Handler {
-    with_width!(size, T => with_address!(kind, A => match loads {
-        true => movbe_load::<T, A> as Handler,
-        false => movbe_store::<T, A>,
-    }))
+pub fn movbe(loads: bool, size: u8) -> Handler {
+    with_width!(size, T => if loads { movbe_load::<T> as Handler } else { movbe_store::<T> })
 }
 
 fn cmov_reg<T: Width, const CC: u8>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
@@ -182,9 +196,8 @@ fn cmov_reg<T: Width, const CC: u8>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) 
     Ok(Flow::Next)
 }
 
-fn cmov_mem<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, false)?;
-    let loaded = cpu.read::<T>(env, linear, op.seg)?;
+fn cmov_mem<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let loaded = addr::read_operand::<T>(cpu, env, op)?;
     let value = if cpu.flags.condition(op.extra) { loaded } else { T::get(&cpu.regs, op.dst) };
     T::set(&mut cpu.regs, op.dst, value);
     Ok(Flow::Next)
@@ -194,7 +207,7 @@ fn cmov_mem<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> 
 pub fn cmov(source: Place, size: u8, condition: u8) -> Handler {
     with_width!(size, T => match source {
         Place::Register => with_condition!(condition, CC => cmov_reg::<T, CC> as Handler),
-        Place::Memory(kind) => with_address!(kind, A => cmov_mem::<T, A>),
+        Place::Memory(_) => cmov_mem::<T>,
     })
 }
 
@@ -204,10 +217,9 @@ fn set_reg<const CC: u8>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     Ok(Flow::Next)
 }
 
-fn set_mem<A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, 1, true)?;
+fn set_mem(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let value = u8::from(cpu.flags.condition(op.extra));
-    cpu.write(env, linear, op.seg, value)?;
+    addr::write_operand(cpu, env, op, value)?;
     cpu.after_store()
 }
 
@@ -215,7 +227,7 @@ fn set_mem<A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
 pub fn set(place: Place, condition: u8) -> Handler {
     match place {
         Place::Register => with_condition!(condition, CC => set_reg::<CC> as Handler),
-        Place::Memory(kind) => with_address!(kind, A => set_mem::<A>),
+        Place::Memory(_) => set_mem,
     }
 }
 

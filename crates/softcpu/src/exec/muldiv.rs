@@ -4,8 +4,8 @@
 
 use x86defs::vector;
 
-use super::addr::Address;
-use super::form::{Place, with_address, with_width};
+use super::addr;
+use super::form::{Place, with_width};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::op::{Flow, HIGH_BYTES, Handler, Op, Step, Stop, Width};
@@ -126,9 +126,8 @@ fn accumulate_reg<O: Accumulate, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op
     Ok(Flow::Next)
 }
 
-fn accumulate_mem<O: Accumulate, T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, false)?;
-    let operand = cpu.read::<T>(env, linear, op.seg)?;
+fn accumulate_mem<O: Accumulate, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let operand = addr::read_operand::<T>(cpu, env, op)?;
     O::apply(cpu, operand)?;
     Ok(Flow::Next)
 }
@@ -137,7 +136,7 @@ fn accumulate_mem<O: Accumulate, T: Width, A: Address>(cpu: &mut Cpu, env: &mut 
 pub fn accumulate<O: Accumulate>(place: Place, size: u8) -> Handler {
     with_width!(size, T => match place {
         Place::Register => accumulate_reg::<O, T> as Handler,
-        Place::Memory(kind) => with_address!(kind, A => accumulate_mem::<O, T, A>),
+        Place::Memory(_) => accumulate_mem::<O, T>,
     })
 }
 
@@ -154,9 +153,8 @@ fn imul_reg<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     imul(cpu, op, a, b)
 }
 
-fn imul_mem<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, false)?;
-    let b = cpu.read::<T>(env, linear, op.seg)?;
+fn imul_mem<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let b = addr::read_operand::<T>(cpu, env, op)?;
     let a = T::get(&cpu.regs, op.dst);
     imul(cpu, op, a, b)
 }
@@ -166,9 +164,8 @@ fn imul_reg_imm<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     imul(cpu, op, a, T::from_u64(op.imm))
 }
 
-fn imul_mem_imm<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, false)?;
-    let a = cpu.read::<T>(env, linear, op.seg)?;
+fn imul_mem_imm<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let a = addr::read_operand::<T>(cpu, env, op)?;
     imul(cpu, op, a, T::from_u64(op.imm))
 }
 
@@ -177,8 +174,8 @@ pub fn imul_two(source: Place, size: u8, by_imm: bool) -> Handler {
     with_width!(size, T => match (source, by_imm) {
         (Place::Register, false) => imul_reg::<T> as Handler,
         (Place::Register, true) => imul_reg_imm::<T>,
-        (Place::Memory(kind), false) => with_address!(kind, A => imul_mem::<T, A>),
-        (Place::Memory(kind), true) => with_address!(kind, A => imul_mem_imm::<T, A>),
+        (Place::Memory(_), false) => imul_mem::<T>,
+        (Place::Memory(_), true) => imul_mem_imm::<T>,
     })
 }
 
@@ -196,9 +193,8 @@ fn mulx_reg<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     mulx(cpu, op, b)
 }
 
-fn mulx_mem<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let linear = A::linear(cpu, op, T::BYTES, false)?;
-    let b = cpu.read::<T>(env, linear, op.seg)?;
+fn mulx_mem<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let b = addr::read_operand::<T>(cpu, env, op)?;
     mulx(cpu, op, b)
 }
 
@@ -206,6 +202,6 @@ fn mulx_mem<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> 
 pub fn mulx_of(source: Place, size: u8) -> Handler {
     with_width!(size, T => match source {
         Place::Register => mulx_reg::<T> as Handler,
-        Place::Memory(kind) => with_address!(kind, A => mulx_mem::<T, A>),
+        Place::Memory(_) => mulx_mem::<T>,
     })
 }

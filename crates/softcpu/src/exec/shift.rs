@@ -3,8 +3,8 @@
 //! Where the manual leaves a flag undefined (OF for counts above one, AF), it is what the last single step would have given,
 //! and AF is cleared: that is what most silicon does.
 
-use super::addr::Address;
-use super::form::{Place, with_address, with_width};
+use super::addr;
+use super::form::{Place, with_width};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::flags::Flags;
@@ -148,14 +148,9 @@ fn shift_reg<S: Shift, T: Width, const BY_CL: bool>(cpu: &mut Cpu, _env: &mut En
     Ok(Flow::Next)
 }
 
-fn shift_mem<S: Shift, T: Width, A: Address, const BY_CL: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+fn shift_mem<S: Shift, T: Width, const BY_CL: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let count = count_of::<T, BY_CL>(cpu, op);
-    let linear = A::linear(cpu, op, T::BYTES, true)?;
-    let a = cpu.read_for_write::<T>(env, linear, op.seg)?;
-    let mut flags = cpu.flags;
-    let r = shifted::<S, T>(&mut flags, a, count);
-    cpu.write(env, linear, op.seg, r)?;
-    cpu.flags = flags;
+    addr::update_operand::<T>(cpu, env, op, |flags, a| shifted::<S, T>(flags, a, count))?;
     cpu.after_store()
 }
 
@@ -164,8 +159,8 @@ pub fn shift<S: Shift>(place: Place, size: u8, by_cl: bool) -> Handler {
     with_width!(size, T => match (place, by_cl) {
         (Place::Register, false) => shift_reg::<S, T, false> as Handler,
         (Place::Register, true) => shift_reg::<S, T, true>,
-        (Place::Memory(kind), false) => with_address!(kind, A => shift_mem::<S, T, A, false>),
-        (Place::Memory(kind), true) => with_address!(kind, A => shift_mem::<S, T, A, true>),
+        (Place::Memory(_), false) => shift_mem::<S, T, false>,
+        (Place::Memory(_), true) => shift_mem::<S, T, true>,
     })
 }
 
@@ -214,19 +209,10 @@ fn double_reg<S: DoubleShift, T: Width, const BY_CL: bool>(cpu: &mut Cpu, _env: 
     Ok(Flow::Next)
 }
 
-fn double_mem<S: DoubleShift, T: Width, A: Address, const BY_CL: bool>(
-    cpu: &mut Cpu,
-    env: &mut Env<'_>,
-    op: &Op,
-) -> Step {
+fn double_mem<S: DoubleShift, T: Width, const BY_CL: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let count = count_of::<T, BY_CL>(cpu, op);
-    let linear = A::linear(cpu, op, T::BYTES, true)?;
-    let a = cpu.read_for_write::<T>(env, linear, op.seg)?;
     let b = T::get(&cpu.regs, op.src);
-    let mut flags = cpu.flags;
-    let r = if count == 0 { a } else { S::apply(&mut flags, a, b, count) };
-    cpu.write(env, linear, op.seg, r)?;
-    cpu.flags = flags;
+    addr::update_operand::<T>(cpu, env, op, |flags, a| if count == 0 { a } else { S::apply(flags, a, b, count) })?;
     cpu.after_store()
 }
 
@@ -235,7 +221,7 @@ pub fn double_shift<S: DoubleShift>(place: Place, size: u8, by_cl: bool) -> Hand
     with_width!(size, T => match (place, by_cl) {
         (Place::Register, false) => double_reg::<S, T, false> as Handler,
         (Place::Register, true) => double_reg::<S, T, true>,
-        (Place::Memory(kind), false) => with_address!(kind, A => double_mem::<S, T, A, false>),
-        (Place::Memory(kind), true) => with_address!(kind, A => double_mem::<S, T, A, true>),
+        (Place::Memory(_), false) => double_mem::<S, T, false>,
+        (Place::Memory(_), true) => double_mem::<S, T, true>,
     })
 }

@@ -2,7 +2,7 @@
 
 use x86defs::{cr, rflags};
 
-use super::addr::{self, Address, Segmented};
+use super::addr;
 use super::form::{Kind, Place};
 use crate::cpu::Cpu;
 use crate::engine::Env;
@@ -19,6 +19,8 @@ pub trait Stack {
     fn moved(cpu: &Cpu, pointer: u64, bytes: u64) -> u64;
     /// The linear address of `bytes` bytes at `pointer`.
     fn linear(cpu: &mut Cpu, pointer: u64, bytes: u64, write: bool) -> Result<u64, Stop>;
+    /// The same, if it needs no check.
+    fn unchecked(pointer: u64) -> Option<u64>;
     /// Write the stack pointer at its width.
     fn set(cpu: &mut Cpu, pointer: u64);
 }
@@ -40,6 +42,10 @@ impl Stack for Stack64 {
         Ok(pointer)
     }
     #[inline(always)]
+    fn unchecked(pointer: u64) -> Option<u64> {
+        Some(pointer)
+    }
+    #[inline(always)]
     fn set(cpu: &mut Cpu, pointer: u64) {
         cpu.regs[usize::from(RSP)] = pointer;
     }
@@ -55,6 +61,10 @@ impl Stack for Stack32 {
         Ok(pointer & 0xFFFF_FFFF)
     }
     #[inline(always)]
+    fn unchecked(pointer: u64) -> Option<u64> {
+        Some(pointer & 0xFFFF_FFFF)
+    }
+    #[inline(always)]
     fn set(cpu: &mut Cpu, pointer: u64) {
         cpu.regs[usize::from(RSP)] = pointer & 0xFFFF_FFFF;
     }
@@ -67,6 +77,9 @@ impl Stack for AnyStack {
     fn linear(cpu: &mut Cpu, pointer: u64, bytes: u64, write: bool) -> Result<u64, Stop> {
         let offset = Self::moved(cpu, pointer, 0);
         addr::linear(cpu, SS, offset, bytes, write)
+    }
+    fn unchecked(_pointer: u64) -> Option<u64> {
+        None
     }
     fn set(cpu: &mut Cpu, pointer: u64) {
         match cpu.mode.stack_bits() {
@@ -82,8 +95,18 @@ fn pointer(cpu: &Cpu) -> u64 {
     cpu.regs[usize::from(RSP)]
 }
 
-/// Push: the stack pointer changes only once the store is done.
+/// Push where nothing needs a check, see [`addr::Address`]; false if it does, and nothing has happened.
 #[inline(always)]
+pub fn push_to_ram<T: Width, S: Stack>(cpu: &mut Cpu, value: T) -> bool {
+    let top = S::moved(cpu, pointer(cpu), 0u64.wrapping_sub(T::BYTES));
+    let offset = S::unchecked(top).and_then(|linear| cpu.tlb.write(cpu.mmu_index, linear, T::BYTES));
+    let Some(offset) = offset else { return false };
+    cpu.mem.store(offset, value);
+    S::set(cpu, top);
+    true
+}
+
+/// Push: the stack pointer changes only once the store is done.
 pub fn push<T: Width, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, value: T) -> Result<(), Stop> {
     let top = S::moved(cpu, pointer(cpu), 0u64.wrapping_sub(T::BYTES));
     let linear = S::linear(cpu, top, T::BYTES, true)?;
@@ -92,8 +115,14 @@ pub fn push<T: Width, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, value: T) -> R
     Ok(())
 }
 
-/// The top of the stack, which stays.
+/// The top of the stack, which stays, where nothing needs a check.
 #[inline(always)]
+pub fn peek_in_ram<T: Width, S: Stack>(cpu: &Cpu) -> Option<T> {
+    let linear = S::unchecked(pointer(cpu))?;
+    cpu.tlb.read(cpu.mmu_index, linear, T::BYTES).map(|offset| cpu.mem.load(offset))
+}
+
+/// The top of the stack, which stays.
 pub fn peek<T: Width, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>) -> Result<T, Stop> {
     let linear = S::linear(cpu, pointer(cpu), T::BYTES, false)?;
     cpu.read(env, linear, SS)
@@ -106,14 +135,20 @@ pub fn release<S: Stack>(cpu: &mut Cpu, bytes: u64) {
     S::set(cpu, top);
 }
 
-fn push_reg<T: Width, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let value = T::get(&cpu.regs, op.src);
-    push::<T, S>(cpu, env, value)?;
-    cpu.after_store()
+#[inline(always)]
+fn pushed<T: Width, const IMMEDIATE: bool>(cpu: &Cpu, op: &Op) -> T {
+    if IMMEDIATE { T::from_u64(op.imm) } else { T::get(&cpu.regs, op.src) }
 }
 
-fn push_imm<T: Width, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    push::<T, S>(cpu, env, T::from_u64(op.imm))?;
+fn push_value<T: Width, S: Stack, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let value = pushed::<T, IMMEDIATE>(cpu, op);
+    if push_to_ram::<T, S>(cpu, value) { Ok(Flow::Next) } else { push_value_slow::<T, IMMEDIATE>(cpu, env, op) }
+}
+
+#[cold]
+fn push_value_slow<T: Width, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let value = pushed::<T, IMMEDIATE>(cpu, op);
+    push::<T, AnyStack>(cpu, env, value)?;
     cpu.after_store()
 }
 
@@ -123,12 +158,25 @@ fn push_mem<T: Width, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> St
     cpu.after_store()
 }
 
-fn pop_reg<T: Width, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let value = peek::<T, S>(cpu, env)?;
+#[inline(always)]
+fn popped<T: Width, S: Stack>(cpu: &mut Cpu, op: &Op, value: T) -> Step {
     // In this order: POP RSP leaves what was popped.
     release::<S>(cpu, T::BYTES);
     T::set(&mut cpu.regs, op.dst, value);
     Ok(Flow::Next)
+}
+
+fn pop_reg<T: Width, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    match peek_in_ram::<T, S>(cpu) {
+        Some(value) => popped::<T, S>(cpu, op, value),
+        None => pop_reg_slow::<T>(cpu, env, op),
+    }
+}
+
+#[cold]
+fn pop_reg_slow<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let value = peek::<T, AnyStack>(cpu, env)?;
+    popped::<T, AnyStack>(cpu, op, value)
 }
 
 fn pop_mem<T: Width, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
@@ -136,7 +184,7 @@ fn pop_mem<T: Width, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Ste
     // An address that uses RSP uses the incremented one (SDM vol. 2 POP).
     let before = pointer(cpu);
     release::<S>(cpu, T::BYTES);
-    let result = Segmented::linear(cpu, op, T::BYTES, true).and_then(|linear| cpu.write(env, linear, op.seg, value));
+    let result = addr::write_operand(cpu, env, op, value);
     if let Err(stop) = result {
         cpu.regs[usize::from(RSP)] = before;
         return Err(stop);
@@ -189,8 +237,8 @@ pub enum Pushed {
 /// PUSH.
 pub fn push_of(what: Pushed, size: u8, stack: Kind) -> Handler {
     with_stack!(size, stack, T, S => match what {
-        Pushed::Register => push_reg::<T, S> as Handler,
-        Pushed::Immediate => push_imm::<T, S>,
+        Pushed::Register => push_value::<T, S, false> as Handler,
+        Pushed::Immediate => push_value::<T, S, true>,
         Pushed::Memory => push_mem::<T, S>,
     })
 }
