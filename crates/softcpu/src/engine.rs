@@ -137,6 +137,8 @@ pub struct Engine {
     intercepts: [bool; 32],
     injected: Vec<Option<(u8, Option<u32>, u64)>>,
     breakpoints: BTreeSet<u64>,
+    /// One of 64 bits for the page of each breakpoint.
+    breakpoint_pages: u64,
     /// The breakpoint at which the vCPU stopped last: it goes on past it.
     passed_breakpoint: Option<(usize, u64)>,
     intercept_halt: bool,
@@ -195,6 +197,7 @@ impl Engine {
             intercepts: [false; 32],
             injected: vec![None; config.cpus],
             breakpoints: BTreeSet::new(),
+            breakpoint_pages: 0,
             passed_breakpoint: None,
             intercept_halt: false,
             statistics: Statistics::default(),
@@ -271,11 +274,13 @@ impl Engine {
     /// Stop before the instruction at a linear address.
     pub fn add_breakpoint(&mut self, linear: u64) {
         self.breakpoints.insert(linear);
+        self.breakpoint_pages |= page_bit(linear);
         self.jumps.fill_with(JumpTable::default);
     }
     /// Forget a breakpoint.
     pub fn remove_breakpoint(&mut self, linear: u64) {
         self.breakpoints.remove(&linear);
+        self.breakpoint_pages = self.breakpoints.iter().fold(0, |bits, &linear| bits | page_bit(linear));
     }
     /// Deliver an exception to a vCPU before it executes anything else; it is not intercepted. `payload` is CR2 of #PF, or
     /// the DR6 bits of #DB.
@@ -597,10 +602,11 @@ impl Engine {
     /// Whether the page of RIP has a breakpoint: everything in it runs carefully, and nothing leads into it unseen, as its blocks
     /// are not in the jump tables and links stay within a page.
     fn page_has_breakpoint(&self) -> bool {
-        if self.breakpoints.is_empty() {
+        let linear = self.cpus[self.current].linear_rip();
+        if self.breakpoint_pages & page_bit(linear) == 0 {
             return false;
         }
-        let page = self.cpus[self.current].linear_rip() & !0xFFF;
+        let page = linear & !0xFFF;
         self.breakpoints.range(page..=page | 0xFFF).next().is_some()
     }
 
@@ -1048,6 +1054,11 @@ impl Engine {
         }
         None
     }
+}
+
+/// One of 64 bits for the page of an address.
+fn page_bit(linear: u64) -> u64 {
+    1 << (linear >> 12 & 63)
 }
 
 /// What delivering led to.

@@ -61,9 +61,11 @@ pub struct Tlb {
     /// Number of flushes, from 1: entries of the second level from before the last one do not count.
     flushes: u64,
     fetch: [[FetchEntry; 64]; 2],
+    /// Gigabytes that were fetched from since `fetch` was flushed, by [`Tlb::gigabyte_bit`].
+    fetched: u64,
     /// Some entry is a piece of a large page.
     large: bool,
-    /// Counts flushes; whatever is derived from translations is stale when it changes.
+    /// Counts flushes of what was fetched from; whatever is derived from translations of code is stale when it changes.
     pub epoch: u64,
 }
 
@@ -75,6 +77,7 @@ impl Default for Tlb {
             second: vec![[0; 3]; SECOND_ENTRIES],
             flushes: 1,
             fetch: [[FetchEntry { page: INVALID, gpa: 0 }; 64]; 2],
+            fetched: 0,
             large: false,
             epoch: 0,
         }
@@ -146,6 +149,7 @@ impl Tlb {
 
     /// Remember where the page of `linear` is fetched from.
     pub fn insert_fetch(&mut self, user: bool, linear: u64, gpa: u64) {
+        self.fetched |= Self::gigabyte_bit(linear);
         self.fetch[usize::from(user)][(linear >> 12) as usize % 64] =
             FetchEntry { page: page_of(linear), gpa: page_of(gpa) };
     }
@@ -160,10 +164,9 @@ impl Tlb {
             self.data.as_flattened_mut().fill(EMPTY);
         }
         self.filled.clear();
-        self.fetch = [[FetchEntry { page: INVALID, gpa: 0 }; 64]; 2];
+        self.flush_fetch();
         self.flushes += 1;
         self.large = false;
-        self.epoch += 1;
     }
 
     /// A piece of a large page is about to be inserted.
@@ -171,22 +174,50 @@ impl Tlb {
         self.large = true;
     }
 
-    /// Forget the page of `linear`, of whatever size it is.
+    /// Forget the page of `linear`, of whatever size it is: pieces of large pages are dropped with all of their gigabyte, the
+    /// size of the largest page.
     pub fn flush_page(&mut self, linear: u64) {
-        // Entries are 4 KiB pieces and do not know the size of their page.
         if self.large {
-            return self.flush();
+            self.flush_data_gigabyte(linear);
+            self.flushes += 1;
+        } else {
+            for (index, table) in self.data.iter_mut().enumerate() {
+                table[(linear >> 12) as usize % ENTRIES] = EMPTY;
+                self.second[Self::second_slot(index as u8, linear)][2] = 0;
+            }
         }
-        for table in self.data.iter_mut() {
-            table[(linear >> 12) as usize % ENTRIES] = EMPTY;
+        // What was not fetched from needs not be forgotten; and the jump table, which goes by `epoch`, stays as it is.
+        if self.fetched & Self::gigabyte_bit(linear) != 0 {
+            self.flush_fetch();
         }
-        for index in 0..4 {
-            self.second[Self::second_slot(index, linear)][2] = 0;
+    }
+
+    fn flush_data_gigabyte(&mut self, linear: u64) {
+        if self.filled.len() == MAX_FILLED {
+            self.data.as_flattened_mut().fill(EMPTY);
+            self.filled.clear();
+            return;
         }
-        for table in &mut self.fetch {
-            table[(linear >> 12) as usize % 64].page = INVALID;
-        }
+        let data = &mut self.data;
+        self.filled.retain(|&(index, place)| {
+            let entry = &mut data[usize::from(index)][usize::from(place)];
+            let hit = entry.read >> 30 == linear >> 30;
+            if hit {
+                *entry = EMPTY;
+            }
+            !hit
+        });
+    }
+
+    fn flush_fetch(&mut self) {
+        self.fetch = [[FetchEntry { page: INVALID, gpa: 0 }; 64]; 2];
+        self.fetched = 0;
         self.epoch += 1;
+    }
+
+    /// One of 64 bits for the gigabyte of an address.
+    fn gigabyte_bit(linear: u64) -> u64 {
+        1 << ((linear >> 30 ^ linear >> 36 ^ linear >> 42) % 64)
     }
 
     /// Forget which pages may be stored to without a look: dirty bits were cleared, or code was decoded.
