@@ -17,6 +17,8 @@ pub mod fpu;
 pub mod misc;
 pub mod mov;
 pub mod muldiv;
+#[cfg(test)]
+mod random;
 pub mod shift;
 pub mod stack;
 pub mod string;

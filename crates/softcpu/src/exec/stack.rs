@@ -295,8 +295,8 @@ fn enter_sized<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.after_store()
 }
 
-/// ENTER: bytes to allocate in `imm`, nesting level in `extra`. What it stores lies above the stack pointer until the
-/// end, so that a fault half way leaves nothing behind.
+/// ENTER: bytes to allocate in `imm`, nesting level in `extra`. What it stores lies below the stack pointer until the
+/// end, where a fault half way may leave it.
 pub fn enter(size: u8) -> Handler {
     match size {
         2 => enter_sized::<u16>,

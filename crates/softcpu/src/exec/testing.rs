@@ -200,6 +200,16 @@ impl Machine {
         }
     }
 
+    /// Execute until some exit, at most so many instructions.
+    pub fn run_budget(&mut self, budget: u64) {
+        self.engine.run(&mut self.bus, budget);
+    }
+
+    /// Execute one instruction.
+    pub fn step(&mut self) {
+        self.engine.step(&mut self.bus, 0);
+    }
+
     /// Instructions executed.
     pub fn instructions(&self) -> u64 {
         self.engine.instructions()
