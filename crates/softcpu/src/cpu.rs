@@ -11,6 +11,7 @@ use crate::debug::DebugState;
 use crate::exec::fpu::Fpu;
 use crate::features::Features;
 use crate::flags::Flags;
+use crate::mmu::RegionCache;
 use crate::msr::Msrs;
 use crate::op::{Answer, REGISTER_SLOTS, Stop};
 use crate::segment::{CS, DS, ES, SS, Segment, TR, Table};
@@ -215,6 +216,8 @@ pub struct Cpu {
     pub mmu_index: MmuIndex,
     /// Translations.
     pub tlb: Tlb,
+    /// What translations were made from.
+    pub regions: RegionCache,
     /// RAM.
     pub mem: GuestMemory,
 
@@ -267,6 +270,7 @@ impl Cpu {
             mode: CodeMode::default(),
             mmu_index: MmuIndex::Supervisor,
             tlb: Tlb::default(),
+            regions: RegionCache::default(),
             mem,
             fault: Fault { vector: 0, error_code: None, payload: 0 },
             exit: Exit::Budget,
