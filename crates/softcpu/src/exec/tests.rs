@@ -427,6 +427,39 @@ fn undefined_unannounced_and_overlong() {
 }
 
 #[test]
+fn hints_and_reserved_nops_do_nothing() {
+    for code in [
+        &[0x0F, 0x1F, 0x00][..],
+        &[0x66, 0x2E, 0x0F, 0x1F, 0x84, 0, 0, 0, 0, 0],
+        &[0x0F, 0x0D, 0x08], // prefetchw
+        &[0x0F, 0x18, 0x20], // reserved
+        &[0x0F, 0x19, 0xC0], // reserved
+        &[0x0F, 0x1A, 0xC0], // MPX, which is not there
+        &[0x0F, 0x1B, 0xC0],
+        &[0x0F, 0x1C, 0xC0],
+        &[0x0F, 0x1D, 0xC0],
+        &[0x0F, 0x1E, 0xC0],
+        &[0xF3, 0x0F, 0x1E, 0xC8], // rdsspd eax, without CET
+    ] {
+        let mut machine = prepared(Mode::Long64, &[(RAX, 1 << 63)]);
+        assert_eq!(machine.run(code), Ok(()), "{code:02x?}");
+        assert_eq!(reg(&mut machine, RAX), 1 << 63);
+    }
+}
+
+#[test]
+fn the_operand_size_prefix_shortens_near_branches_on_amd_only() {
+    // 66 E9: Intel takes 32 bits of displacement, AMD 16 and truncates RIP (APM vol. 3 JMP near).
+    let code = [0x66, 0xE9, 0x02, 0x00, 0x00, 0x00, 0x0F, 0x0B, 0x0F, 0x0B];
+    for (amd, end) in [(false, CODE + 8), (true, CODE + 6)] {
+        let mut machine = prepared(Mode::Long64, &[]);
+        machine.cpu().features.amd = amd;
+        machine.poke(CODE, &code);
+        assert_eq!(machine.go(end), Ok(()));
+    }
+}
+
+#[test]
 fn an_instruction_across_two_pages() {
     let mut machine = prepared(Mode::Long64, &[]);
     // add eax, imm32 with its last two bytes in the next page
