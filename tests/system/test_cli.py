@@ -254,11 +254,15 @@ def test_interrupt_leaves_the_terminal_as_it_was(guest_image: BuildGuest) -> Non
     before = termios.tcgetattr(theirs)
     command = [*COMMAND, "run", str(guest_image("forever"))]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True)
-    output = b""
-    while b"running" not in output:
-        output += os.read(ours, 100)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
+    with process:
+        try:
+            output = b""
+            while b"running" not in output:
+                output += os.read(ours, 100)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, errors) == (130, b"paravirt: interrupted\n")
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
