@@ -136,8 +136,8 @@ const CACHED_REGIONS: usize = 64;
 #[derive(Clone, Copy, Debug)]
 struct Region {
     number: u64,
-    /// [`crate::tlb::Tlb::epoch`] under which it was learnt; any flush makes it void.
-    epoch: u64,
+    /// [`crate::tlb::Tlb::generation`] under which it was learnt; any flush makes it void.
+    generation: u64,
     known: Known,
 }
 
@@ -160,15 +160,15 @@ impl Default for RegionCache {
 }
 
 impl RegionCache {
-    fn find(&self, linear: u64, epoch: u64) -> Option<Known> {
+    fn find(&self, linear: u64, generation: u64) -> Option<Known> {
         let number = linear >> REGION_SHIFT;
         let region = self.regions[number as usize % CACHED_REGIONS]?;
-        (region.number == number && region.epoch == epoch).then_some(region.known)
+        (region.number == number && region.generation == generation).then_some(region.known)
     }
 
-    fn keep(&mut self, linear: u64, epoch: u64, known: Known) {
+    fn keep(&mut self, linear: u64, generation: u64, known: Known) {
         let number = linear >> REGION_SHIFT;
-        self.regions[number as usize % CACHED_REGIONS] = Some(Region { number, epoch, known });
+        self.regions[number as usize % CACHED_REGIONS] = Some(Region { number, generation, known });
     }
 }
 
@@ -368,7 +368,7 @@ impl Cpu {
         if !matches!(paging.shape, Shape::Long { .. }) {
             return Ok(None);
         }
-        let result = match self.regions.find(linear, self.tlb.epoch) {
+        let result = match self.regions.find(linear, self.tlb.generation) {
             Some(Known::Table(start)) => self.walk_from(env, paging, Some(start), linear, access),
             Some(Known::Large(page)) if page.dirty || !access.write => {
                 let offset = (1 << REGION_SHIFT) - 1;
@@ -409,9 +409,9 @@ impl Cpu {
         self.mark(env, leaf, if access.write { PTE_A | PTE_D } else { PTE_A }, bytes)?;
         if page.large {
             self.tlb.note_large();
-            self.regions.keep(linear, self.tlb.epoch, Known::Large(page));
+            self.regions.keep(linear, self.tlb.generation, Known::Large(page));
         } else if let Some(start) = walk.lowest {
-            self.regions.keep(linear, self.tlb.epoch, Known::Table(start));
+            self.regions.keep(linear, self.tlb.generation, Known::Table(start));
         }
         Ok(mapping)
     }

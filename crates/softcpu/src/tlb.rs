@@ -67,6 +67,8 @@ pub struct Tlb {
     large: bool,
     /// Counts flushes of what was fetched from; whatever is derived from translations of code is stale when it changes.
     pub epoch: u64,
+    /// Counts whatever made this forget anything; what page tables were read for is stale when it changes.
+    pub generation: u64,
 }
 
 impl Default for Tlb {
@@ -80,6 +82,7 @@ impl Default for Tlb {
             fetched: 0,
             large: false,
             epoch: 0,
+            generation: 0,
         }
     }
 }
@@ -165,6 +168,7 @@ impl Tlb {
         }
         self.filled.clear();
         self.flush_fetch();
+        self.generation += 1;
         self.flushes += 1;
         self.large = false;
     }
@@ -177,6 +181,7 @@ impl Tlb {
     /// Forget the page of `linear`, of whatever size it is: pieces of large pages are dropped with all of their gigabyte, the
     /// size of the largest page.
     pub fn flush_page(&mut self, linear: u64) {
+        self.generation += 1;
         if self.large {
             self.flush_data_gigabyte(linear);
             self.flushes += 1;

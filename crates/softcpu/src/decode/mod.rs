@@ -43,6 +43,8 @@ pub fn decode_block(bytes: &[u8], mode: CodeMode, features: &Features, ops: &mut
         let end = (at + instr.len()).min(bytes.len());
         let (mut op, behind) = if !instr.is_invalid() && features::is_announced(&instr, features) {
             select::select(&instr, &bytes[at..end], at as u16, mode)
+        } else if let Some(op) = system_table::prefixed_hypercall(&bytes[at..], mode) {
+            (Op { at: at as u16, ..op }, Behind::Alone)
         } else if instr.is_invalid() && is_cut_off(&decoder, &instr, &bytes[at..], mode, options) {
             return End::Short;
         } else {

@@ -29,7 +29,8 @@ use iced_x86::{Code, Mnemonic as M, OpKind, Register};
 
 use super::operands::{Operands, segment};
 use super::select::string_operands;
-use crate::op::{Handler, ZERO};
+use crate::cpu::CodeMode;
+use crate::op::{Handler, Op, ZERO};
 use crate::segment::{self as seg, DS};
 use crate::{far, syscall, system};
 
@@ -43,6 +44,22 @@ pub fn select(o: &mut Operands<'_>) -> Option<Handler> {
         .or_else(|| far_transfers(o))
         .or_else(|| returns(o))
         .or_else(|| segment_registers(o))
+}
+
+/// VMCALL or VMMCALL behind redundant prefixes, which the decoder's tables do not have: silicon ignores operand size, address size,
+/// segment and REX there. Bytes that it takes for something else do not come here.
+pub fn prefixed_hypercall(bytes: &[u8], mode: CodeMode) -> Option<Op> {
+    let redundant = |byte: &u8| {
+        matches!(byte, 0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67) || mode.is_64() && matches!(byte, 0x40..=0x4F)
+    };
+    let prefixes = bytes.iter().take_while(|byte| redundant(byte)).count();
+    let run: Handler = match bytes.get(prefixes..prefixes + 3)? {
+        [0x0F, 0x01, 0xC1] => system::vmcall,
+        [0x0F, 0x01, 0xD9] => system::vmmcall,
+        _ => return None,
+    };
+    let len = prefixes + 3;
+    (len <= super::MAX_LENGTH).then(|| Op { len: len as u8, ..Op::new(run) })
 }
 
 /// Without operands.
@@ -332,4 +349,37 @@ fn far_pointer(o: &mut Operands<'_>, number: u8) -> Handler {
     o.op.dst = o.register(0);
     o.op.size = o.size_of(0);
     far::load_far_pointer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::decode_block;
+    use crate::exec::misc;
+
+    /// The handler of the first instruction, in 16-bit (0), 32-bit (1) or 64-bit (2) code.
+    fn handler(width: u8, bytes: &[u8]) -> Handler {
+        let mut ops = Vec::new();
+        let features = crate::testing::everything().features();
+        decode_block(bytes, CodeMode(width), &features, &mut ops);
+        ops[0].run
+    }
+
+    /// Redundant prefixes do not matter to a hypercall; LOCK is #UD, and a repeat prefix makes another instruction of it.
+    #[test]
+    fn prefixes_of_hypercalls() {
+        for (last, native) in [(0xC1, system::vmcall as Handler), (0xD9, system::vmmcall)] {
+            for prefix in [&[][..], &[0x66], &[0x67], &[0x2E], &[0x65], &[0x66, 0x67], &[0x48], &[0x66, 0x4F]] {
+                let code = [prefix, &[0x0F, 0x01, last]].concat();
+                assert!(std::ptr::fn_addr_eq(handler(2, &code), native), "{code:x?}");
+            }
+            for prefix in [0xF0, 0xF2, 0xF3] {
+                let code = [prefix, 0x0F, 0x01, last];
+                assert!(std::ptr::fn_addr_eq(handler(2, &code), misc::ud as Handler), "{code:x?}");
+            }
+            for width in [0, 1] {
+                assert!(std::ptr::fn_addr_eq(handler(width, &[0x0F, 0x01, last]), native));
+            }
+        }
+    }
 }
