@@ -201,24 +201,25 @@ impl Cpu {
         let bytes = layout.bytes;
         let mut state = TaskState {
             cr3: match layout.cr3 {
-                Some(offset) => self.read_field(env, base + offset, 4)?,
+                Some(offset) => self.read_field(env, base.wrapping_add(offset), 4)?,
                 None => self.cr3,
             },
-            ip: self.read_field(env, base + layout.ip, bytes)?,
-            flags: self.read_field(env, base + layout.flags, bytes)?,
+            ip: self.read_field(env, base.wrapping_add(layout.ip), bytes)?,
+            flags: self.read_field(env, base.wrapping_add(layout.flags), bytes)?,
             registers: [0; 8],
             selectors: [0; 6],
-            ldt: self.read_field(env, base + layout.ldt, 2)? as u16,
+            ldt: self.read_field(env, base.wrapping_add(layout.ldt), 2)? as u16,
             trap: match layout.trap {
-                Some(offset) => self.read_field(env, base + offset, 2)? & 1 != 0,
+                Some(offset) => self.read_field(env, base.wrapping_add(offset), 2)? & 1 != 0,
                 None => false,
             },
         };
         for (i, register) in (0..).zip(&mut state.registers) {
-            *register = self.read_field(env, base + layout.registers + bytes * i, bytes)?;
+            *register = self.read_field(env, base.wrapping_add(layout.registers + bytes * i), bytes)?;
         }
         for (i, selector) in (0..layout.num_selectors).zip(&mut state.selectors) {
-            *selector = self.read_field(env, base + layout.selectors + layout.selector_stride * i, 2)? as u16;
+            *selector =
+                self.read_field(env, base.wrapping_add(layout.selectors + layout.selector_stride * i), 2)? as u16;
         }
         Ok(state)
     }
@@ -235,14 +236,14 @@ impl Cpu {
         if source == TaskSource::Return {
             flags &= !rflags::NT;
         }
-        self.write_field(env, base + layout.ip, bytes, next)?;
-        self.write_field(env, base + layout.flags, bytes, flags)?;
+        self.write_field(env, base.wrapping_add(layout.ip), bytes, next)?;
+        self.write_field(env, base.wrapping_add(layout.flags), bytes, flags)?;
         for i in 0..8 {
-            self.write_field(env, base + layout.registers + bytes * i, bytes, self.regs[i as usize])?;
+            self.write_field(env, base.wrapping_add(layout.registers + bytes * i), bytes, self.regs[i as usize])?;
         }
         for (i, number) in (0..layout.num_selectors).zip(SELECTORS) {
             let selector = self.seg(number).selector.into();
-            self.write_field(env, base + layout.selectors + layout.selector_stride * i, 2, selector)?;
+            self.write_field(env, base.wrapping_add(layout.selectors + layout.selector_stride * i), 2, selector)?;
         }
         if !source.nests() {
             let mut own = self.read_descriptor(env, tr.selector, vector::TS, source.ext())?;
