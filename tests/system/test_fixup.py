@@ -35,6 +35,27 @@ def test_case(run_guest: RunGuest, host: str, foreign: str, bits: int, policy: s
     run_guest("fixup", foreign, policy, case, bits=bits, host=host, policy=policy).expect_success()
 
 
+@pytest.mark.parametrize("instruction", ["vmcall", "vmmcall"])
+@pytest.mark.parametrize("case", sorted({*CASES} - {"native"}))
+def test_case_without_virtualization(run_guest: RunGuest, bits: int, instruction: str, case: str) -> None:
+    """Where both instructions are foreign, they become `int 0x1f; nop`: three bytes, straddling pages or not."""
+    run_guest("fixup", instruction, "patch-to-int", case, bits=bits, host="lguest").expect_success()
+
+
+@pytest.mark.parametrize(
+    ("policy", "outcome"),
+    [
+        ("patch", "result 1506, text changed"),
+        ("emulate", "result 1506, text unchanged"),
+        ("reject", "exception 6, text unchanged"),
+    ],
+)
+def test_policy_without_virtualization(run_guest: RunGuest, policy: str, outcome: str) -> None:
+    """Both instructions are foreign to such a host."""
+    run = run_guest("policy", host="lguest", policy=policy)
+    assert run.console.splitlines() == [f"vmcall: {outcome}", f"vmmcall: {outcome}"]
+
+
 def test_patched_once(run_guest: RunGuest, host: str, foreign: str) -> None:
     """One place is repaired once, and logged with all that is known about it."""
     run = run_guest("fixup", foreign, "patch", "writable", host=host).expect_success()
