@@ -1008,6 +1008,9 @@ impl Engine {
             Event::External { .. } => self.statistics.interrupts += 1,
             _ => self.statistics.exceptions += 1,
         }
+        // Counts as an instruction: a handler whose first instruction faults would otherwise take no time, and never come to the
+        // end of a budget.
+        self.instructions += 1;
         let result = self.with_env(bus, |cpu, env| cpu.deliver(env, event));
         self.drop_written_code();
         let cpu = &mut self.cpus[vcpu];
