@@ -221,4 +221,64 @@ mod tests {
         assert_eq!(debug.dr6(), dr::DR6_INIT | dr::DR6_BS);
         assert_eq!(debug.dr7() & dr::DR7_GD, 0);
     }
+
+    use crate::exec::testing::{CODE, DATA, Machine, Mode};
+
+    /// Run until #DB: where, and what it reports.
+    fn until_debug(machine: &mut Machine, code: &[u8]) -> (u64, u64) {
+        assert_eq!(machine.run(code), Err(vector::DB));
+        let cpu = machine.cpu();
+        (cpu.rip - CODE, cpu.fault.payload)
+    }
+
+    #[test]
+    fn popf_that_sets_tf_steps_the_next_instruction() {
+        // pushf; pop rax; or eax, 100h; push rax; popf; nop; nop
+        let code = [0x9C, 0x58, 0x0D, 0x00, 0x01, 0x00, 0x00, 0x50, 0x9D, 0x90, 0x90];
+        assert_eq!(until_debug(&mut Machine::new(Mode::Long64), &code), (10, dr::DR6_BS));
+    }
+
+    #[test]
+    fn mov_ss_is_not_stepped() {
+        // pushf; pop ax; or ax, 100h; push ax; xor bx, bx; popf; mov ss, bx; nop; nop
+        let code = [0x9C, 0x58, 0x0D, 0x00, 0x01, 0x50, 0x31, 0xDB, 0x9D, 0x8E, 0xD3, 0x90, 0x90];
+        assert_eq!(until_debug(&mut Machine::new(Mode::Real), &code), (12, dr::DR6_BS));
+    }
+
+    #[test]
+    fn instruction_breakpoints_are_faults_and_data_breakpoints_traps() {
+        let mut machine = Machine::new(Mode::Protected32);
+        let debug = &mut machine.cpu().debug;
+        debug.addresses = [CODE + 1, DATA + 4, 0, 0];
+        debug.set_dr7(1);
+        assert_eq!(until_debug(&mut machine, &[0x90, 0x90]), (1, 1));
+        // Breakpoint 1: writes of 4 bytes.
+        let cpu = machine.cpu();
+        cpu.debug.set_dr7(4 | RW_WRITE << 20 | 3 << 22);
+        cpu.rights_changed();
+        cpu.rip = CODE;
+        // mov eax, [DATA + 4]; mov [DATA + 4], al
+        let code = [0xA1, 0x04, 0x00, 0x20, 0x00, 0xA2, 0x04, 0x00, 0x20, 0x00];
+        assert_eq!(until_debug(&mut machine, &code), (10, 2));
+    }
+
+    #[test]
+    fn general_detect_guards_the_registers() {
+        let mut machine = Machine::new(Mode::Protected32);
+        machine.cpu().debug.set_dr7(dr::DR7_GD);
+        // nop; mov eax, dr0
+        assert_eq!(until_debug(&mut machine, &[0x90, 0x0F, 0x21, 0xC0]), (1, dr::DR6_BD));
+    }
+
+    #[test]
+    fn numbers_that_do_not_exist() {
+        // mov eax, dr4
+        let code = [0x0F, 0x21, 0xE0];
+        let mut machine = Machine::new(Mode::Protected32);
+        assert_eq!(machine.run(&code), Ok(()), "an alias of DR6");
+        assert_eq!(machine.cpu().regs[0], dr::DR6_INIT);
+        let mut machine = Machine::new(Mode::Protected32);
+        machine.cpu().cr4 |= cr::CR4_DE;
+        assert_eq!(machine.run(&code), Err(vector::UD));
+    }
 }
