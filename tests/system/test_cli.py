@@ -253,7 +253,15 @@ def test_interrupt_leaves_the_terminal_as_it_was(guest_image: BuildGuest) -> Non
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
     command = [*COMMAND, "run", str(guest_image("forever"))]
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        # A shell that runs the tests in the background has them ignore SIGINT, which children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     with process:
         try:
             output = b""
