@@ -4,6 +4,7 @@
 #include <paravirt_kvm.h>
 
 #define VECTOR 0x40
+#define MSR_IA32_TSC 0x10
 
 static volatile int interrupts[PV_MAX_CPUS];
 
@@ -61,6 +62,21 @@ static void test_clock(void)
     pv_hypercall0(KVM_HC_VAPIC_POLL_IRQ);
     memcpy(&value, &clock[1], sizeof(value));
     pv_check(value == 0xA5A5A5A5A5A5A5A5, "clock: not written after it was disabled");
+}
+
+/* A guest may move its TSC; the clock must not follow it. */
+static void test_clock_after_tsc_write(void)
+{
+    static struct pvclock_vcpu_time_info clock;
+    uint64_t before, after;
+
+    pv_wrmsr(MSR_KVM_SYSTEM_TIME_NEW, (uintptr_t)&clock | 1);
+    before = pvclock_read(&clock);
+    pv_wrmsr(MSR_IA32_TSC, pv_rdtsc() + 1000000000);
+    after = pvclock_read(&clock);
+    pv_check(after > before && after - before < 1000000000 / 2, "clock after a write to the TSC: %llu ns",
+             (unsigned long long)(after - before));
+    pv_wrmsr(MSR_KVM_SYSTEM_TIME_NEW, 0);
 }
 
 static void test_steal_time(void)
@@ -230,7 +246,7 @@ static const struct {
     {"cpuid", test_cpuid},       {"clock", test_clock},       {"steal-time", test_steal_time},
     {"pv-eoi", test_pv_eoi},     {"kick-cpu", test_kick_cpu}, {"send-ipi", test_send_ipi},
     {"pairing", test_clock_pairing}, {"msrs", test_msrs},     {"unknown", test_unknown},
-    {"user", test_user},
+    {"user", test_user},         {"clock-tsc", test_clock_after_tsc_write},
 };
 
 int main(int argc, char **argv)
