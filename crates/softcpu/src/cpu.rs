@@ -8,7 +8,6 @@ use x86defs::{cpuid, cr, dr, rflags, segment as attr};
 
 use crate::cpuid::CpuidTable;
 use crate::debug::DebugState;
-use crate::exec::fpu::Fpu;
 use crate::features::Features;
 use crate::flags::Flags;
 use crate::mmu::RegionCache;
@@ -16,6 +15,7 @@ use crate::msr::Msrs;
 use crate::op::{Answer, REGISTER_SLOTS, Stop};
 use crate::segment::{CS, DS, ES, SS, Segment, TR, Table};
 use crate::tlb::{MmuIndex, Tlb};
+use crate::x87::state::Fpu;
 
 /// What the silicon beneath the guest is. It decides which hypercall instruction exists and where vendors differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -484,7 +484,7 @@ impl Cpu {
         (&self.regs[..16], self.rip, self.rflags(), self.segs, self.gdtr, self.idtr).hash(hasher);
         (self.cr0, self.cr2, self.cr3, self.cr4, self.efer, self.xcr0, self.pkru, self.cpl).hash(hasher);
         (self.debug, &self.msrs, self.tsc_offset, self.host, self.activity, self.kicked).hash(hasher);
-        (self.interrupt_shadow, self.shadow_is_mov_ss, self.nmi_blocked).hash(hasher);
+        (self.interrupt_shadow, self.shadow_is_mov_ss, self.nmi_blocked, self.fpu).hash(hasher);
     }
 
     /// Whether a base register can hold `linear`: what it is checked against is the widest address that the CPU knows, whatever

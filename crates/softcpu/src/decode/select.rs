@@ -7,8 +7,9 @@ use crate::cpu::CodeMode;
 use crate::exec::form::Place;
 use crate::exec::stack::Pushed;
 use crate::exec::string::{self, repeat};
-use crate::exec::{alu, atomic, bcd, bits, bmi, branch, flagops, fpu, misc, mov, muldiv, shift, stack};
+use crate::exec::{alu, atomic, bcd, bits, bmi, branch, flagops, misc, mov, muldiv, shift, stack};
 use crate::op::{Handler, Op};
+use crate::x87;
 
 /// What comes behind an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -424,13 +425,13 @@ fn other(o: &mut Operands<'_>) -> Option<Handler> {
             o.target();
             branch::bound
         }
-        M::Fninit => fpu::fninit,
-        M::Fnclex => fpu::fnclex,
-        M::Fnstsw if o.is_register(0) => fpu::fnstsw_ax,
-        M::Fnstsw => fpu::fnstsw_mem,
-        M::Fnstcw => fpu::fnstcw,
-        M::Fldcw => fpu::fldcw,
-        M::Wait => fpu::wait,
+        M::Fninit => x87::fninit,
+        M::Fnclex => x87::fnclex,
+        M::Fnstsw if o.is_register(0) => x87::fnstsw_ax,
+        M::Fnstsw => x87::fnstsw_mem,
+        M::Fnstcw => x87::fnstcw,
+        M::Fldcw => x87::fldcw,
+        M::Wait => x87::wait,
         _ => return None,
     })
 }

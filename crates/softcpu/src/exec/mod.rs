@@ -13,7 +13,6 @@ pub mod bmi;
 pub mod branch;
 pub mod flagops;
 pub mod form;
-pub mod fpu;
 pub mod misc;
 pub mod mov;
 pub mod muldiv;
