@@ -15,6 +15,8 @@ use crate::msr::Msrs;
 use crate::op::{Answer, REGISTER_SLOTS, Stop};
 use crate::segment::{CS, DS, ES, SS, Segment, TR, Table};
 use crate::tlb::{MmuIndex, Tlb};
+use crate::vector::available::Available;
+use crate::vector::state::VectorState;
 use crate::x87::state::Fpu;
 
 /// What the silicon beneath the guest is. It decides which hypercall instruction exists and where vendors differ.
@@ -181,6 +183,8 @@ pub struct Cpu {
     pub pkru: u32,
     /// x87.
     pub fpu: Fpu,
+    /// SSE and AVX.
+    pub vector: VectorState,
     /// Current privilege level.
     pub cpl: u8,
     /// DR0–DR7 and what follows from them.
@@ -212,6 +216,8 @@ pub struct Cpu {
 
     /// How code is decoded now.
     pub mode: CodeMode,
+    /// Which vector instructions can be executed now.
+    pub available: Available,
     /// Whose rights data accesses have now.
     pub mmu_index: MmuIndex,
     /// Translations.
@@ -254,6 +260,7 @@ impl Cpu {
             xcr0: 1,
             pkru: 0,
             fpu: Fpu::default(),
+            vector: VectorState::default(),
             cpl: 0,
             debug: DebugState::default(),
             msrs: Msrs::default(),
@@ -268,6 +275,7 @@ impl Cpu {
             shadow_is_mov_ss: false,
             nmi_blocked: false,
             mode: CodeMode::default(),
+            available: Available::default(),
             mmu_index: MmuIndex::Supervisor,
             tlb: Tlb::default(),
             regions: RegionCache::default(),
@@ -289,6 +297,7 @@ impl Cpu {
         self.xcr0 = 1;
         self.pkru = 0;
         self.fpu = Fpu::default();
+        self.vector = VectorState::default();
         self.msrs = Msrs::default();
         self.tsc_offset = 0;
         self.activity = if self.index == 0 { Activity::Running } else { Activity::WaitForSipi };
@@ -329,6 +338,7 @@ impl Cpu {
     /// Bring what is derived from CR0, CR3, CR4, EFER, CS, SS, CPL and RFLAGS.VM up to date, and forget translations.
     pub fn mode_changed(&mut self) {
         self.tlb.flush();
+        self.availability_changed();
         self.segments_changed();
     }
 
@@ -484,7 +494,7 @@ impl Cpu {
         (&self.regs[..16], self.rip, self.rflags(), self.segs, self.gdtr, self.idtr).hash(hasher);
         (self.cr0, self.cr2, self.cr3, self.cr4, self.efer, self.xcr0, self.pkru, self.cpl).hash(hasher);
         (self.debug, &self.msrs, self.tsc_offset, self.host, self.activity, self.kicked).hash(hasher);
-        (self.interrupt_shadow, self.shadow_is_mov_ss, self.nmi_blocked, self.fpu).hash(hasher);
+        (self.interrupt_shadow, self.shadow_is_mov_ss, self.nmi_blocked, self.fpu, self.vector).hash(hasher);
     }
 
     /// Whether a base register can hold `linear`: what it is checked against is the widest address that the CPU knows, whatever

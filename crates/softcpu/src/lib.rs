@@ -36,6 +36,7 @@ mod system;
 #[cfg(test)]
 mod testing;
 mod tlb;
+mod vector;
 mod x87;
 
 pub use cpu::{Activity, Cpu, HostVendor};

@@ -182,6 +182,73 @@ impl Cpu {
         self.store_physical_bytes(env, second, second_bytes, value >> (8 * first_bytes))
     }
 
+    /// Load `N` bytes (at most a page), wherever they lie.
+    #[cold]
+    #[inline(never)]
+    pub fn read_bytes<const N: usize>(&mut self, env: &mut Env<'_>, linear: u64, seg: u8) -> Result<[u8; N], Stop> {
+        let access = self.data_access(false);
+        let (first, second) = self.locate(env, linear, N as u64, seg, access)?;
+        let mut bytes = [0; N];
+        let (low, high) = bytes.split_at_mut(N - second.map_or(0, |(_, count)| count as usize));
+        self.load_run(env, first, low)?;
+        if let Some((second, _)) = second {
+            self.load_run(env, second, high)?;
+        }
+        if self.mmu_index == MmuIndex::Checked {
+            self.debug.note_data(linear, N as u64, false);
+        }
+        Ok(bytes)
+    }
+
+    /// Store bytes (at most a page), wherever they lie: all or nothing, but for an exit in the middle, which is restarted. End
+    /// the handler as [`Cpu::write`] says.
+    #[cold]
+    #[inline(never)]
+    pub fn write_bytes(&mut self, env: &mut Env<'_>, linear: u64, seg: u8, bytes: &[u8]) -> Result<(), Stop> {
+        let access = self.data_access(true);
+        let (first, second) = self.locate(env, linear, bytes.len() as u64, seg, access)?;
+        let in_ram = |gpa: u64| self.mem.offset(gpa).is_some();
+        let all_in_ram = in_ram(first) && second.is_none_or(|(gpa, _)| in_ram(gpa));
+        if !(self.careful || all_in_ram) {
+            return Err(Stop::Careful);
+        }
+        let (low, high) = bytes.split_at(bytes.len() - second.map_or(0, |(_, count)| count as usize));
+        self.store_run(env, first, low)?;
+        if let Some((second, _)) = second {
+            self.store_run(env, second, high)?;
+        }
+        if self.mmu_index == MmuIndex::Checked {
+            self.debug.note_data(linear, bytes.len() as u64, true);
+        }
+        Ok(())
+    }
+
+    /// Load bytes that lie in one page; of a device in pieces of 8, then of 1.
+    fn load_run(&mut self, env: &mut Env<'_>, gpa: u64, bytes: &mut [u8]) -> Result<(), Stop> {
+        let (words, rest) = bytes.as_chunks_mut::<8>();
+        let behind = gpa + 8 * words.len() as u64;
+        for (i, word) in words.iter_mut().enumerate() {
+            *word = self.load_physical(env, gpa + 8 * i as u64, 8)?.to_le_bytes();
+        }
+        for (i, byte) in rest.iter_mut().enumerate() {
+            *byte = self.load_physical(env, behind + i as u64, 1)? as u8;
+        }
+        Ok(())
+    }
+
+    /// Store bytes that lie in one page; to a device in pieces of 8, then of 1.
+    fn store_run(&mut self, env: &mut Env<'_>, gpa: u64, bytes: &[u8]) -> Result<(), Stop> {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let behind = gpa + 8 * words.len() as u64;
+        for (i, word) in words.iter().enumerate() {
+            self.store_physical(env, gpa + 8 * i as u64, 8, u64::from_le_bytes(*word))?;
+        }
+        for (i, &byte) in rest.iter().enumerate() {
+            self.store_physical(env, behind + i as u64, 1, byte.into())?;
+        }
+        Ok(())
+    }
+
     /// Translate the one or two pages of an access: the GPA of the first byte, and the GPA and count of the bytes in
     /// a second page.
     fn locate(

@@ -7,6 +7,9 @@ mod features;
 mod operands;
 mod select;
 mod system_table;
+mod vector_float;
+mod vector_integer;
+mod vector_operands;
 
 use iced_x86::{Decoder, DecoderError, Instruction};
 

@@ -3,12 +3,15 @@
 use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 
 use super::operands::{Operands, segment};
+use super::vector_operands::VectorOperands;
+use super::{vector_float, vector_integer};
 use crate::cpu::CodeMode;
 use crate::exec::form::Place;
 use crate::exec::stack::Pushed;
 use crate::exec::string::{self, repeat};
 use crate::exec::{alu, atomic, bcd, bits, bmi, branch, flagops, misc, mov, muldiv, shift, stack};
 use crate::op::{Handler, Op};
+use crate::vector::encoding::Encoded;
 use crate::x87;
 
 /// What comes behind an instruction.
@@ -26,7 +29,9 @@ pub enum Behind {
 pub fn select(instr: &Instruction, bytes: &[u8], at: u16, mode: CodeMode) -> (Op, Behind) {
     let mut operands = Operands::new(instr, bytes, at, mode);
     let o = &mut operands;
-    let (run, behind) = if let Some(run) = arithmetic(o).or_else(|| data(o)).or_else(|| other(o)) {
+    let (run, behind) = if let Some(run) = vector(o) {
+        (run, Behind::Next)
+    } else if let Some(run) = arithmetic(o).or_else(|| data(o)).or_else(|| other(o)) {
         (run, Behind::Next)
     } else if let Some(run) = transfer(o) {
         (run, Behind::End)
@@ -132,6 +137,13 @@ fn adx<O: bmi::Bmi>(o: &mut Operands<'_>) -> Handler {
 /// VEX prefixes are #UD in real and virtual-8086 mode (SDM vol. 2 section 2.3.12).
 fn vex(o: &Operands<'_>, handler: Handler) -> Option<Handler> {
     Some(if o.mode.is_real() { misc::ud } else { handler })
+}
+
+/// Instructions with a vector or MMX register, or with VEX.
+fn vector(o: &mut Operands<'_>) -> Option<Handler> {
+    let mut v = VectorOperands::new(o)?;
+    let handler = vector_integer::select(&mut v).or_else(|| vector_float::select(&mut v))?;
+    if v.encoded == Encoded::Legacy { Some(handler) } else { vex(o, handler) }
 }
 
 /// Arithmetic, logic, shifts and bits.

@@ -201,6 +201,7 @@ fn check_number(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
 pub fn clts(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
     require_cpl0(cpu)?;
     cpu.cr0 &= !cr::CR0_TS;
+    cpu.availability_changed();
     Ok(Flow::Sync)
 }
 
