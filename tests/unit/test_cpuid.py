@@ -7,7 +7,8 @@ import re
 import pytest
 
 import paravirt as pv
-from paravirt.cpuid import FEATURES, IMPLEMENTED, build_cpuid, parse_cpu, place_interfaces
+from paravirt.cpuid import CPU_MODELS, FEATURES, IMPLEMENTED, build_cpuid, parse_cpu, place_interfaces
+from paravirt.cpuid.features import needs
 from paravirt.host import AMD, INTEL, Host
 
 Leaves = dict[tuple[int, int | None], tuple[int, int, int, int]]
@@ -40,10 +41,11 @@ def test_other_vendor() -> None:
 def test_each_feature_has_its_bit(name: str) -> None:
     """What is switched off is not announced; what is implemented can be switched on alone."""
     feature = FEATURES[name]
-    subleaf = 0 if feature.leaf == 7 else None
 
     def is_announced(cpu: str) -> bool:
-        return bool(leaves_of(cpu, AMD)[feature.leaf, subleaf][feature.register] >> feature.bit & 1)
+        leaves = leaves_of(cpu, AMD)
+        registers = leaves.get((feature.leaf, None)) or leaves.get((feature.leaf, feature.subleaf), (0, 0, 0, 0))
+        return bool(registers[feature.register] >> feature.bit & 1)
 
     if name in IMPLEMENTED:
         assert is_announced(f"qemu64,+{name}")
@@ -74,7 +76,7 @@ def test_each_feature_has_its_bit(name: str) -> None:
 )
 def test_bits_of_the_manuals(name: str, leaf: int, register: int, bit: int) -> None:
     """The rows of the table are counted; these places are from the manuals."""
-    assert FEATURES[name][1:] == (leaf, register, bit)
+    assert FEATURES[name] == (name, leaf, register, bit, 0)
 
 
 def test_amd_mirrors_basic_features() -> None:
@@ -114,10 +116,17 @@ def test_topology(cpus: int, bits: int) -> None:
     [
         (
             "i9",
-            "unknown cpu model 'i9'; known: default, max, host, qemu64, Opteron_G1, EPYC, IvyBridge, Skylake-Server",
+            "unknown cpu model 'i9'; known: default, max, host, x86-64-v1, x86-64-v2, x86-64-v3, qemu64, Penryn, "
+            "Nehalem, Westmere, SandyBridge, IvyBridge, Haswell, Broadwell, Skylake-Client, Skylake-Server, "
+            "Icelake-Server, Opteron_G1, EPYC, EPYC-Rome, EPYC-Milan",
         ),
-        ("default,+sse9", "unknown cpu feature 'sse9'"),
-        ("default,+vmx", "the software CPU does not implement 'vmx'; leave it out"),
+        ("default,+sse9", "unknown cpu feature 'sse9'; `paravirt cpu` lists them"),
+        (
+            "default,+vmx",
+            f"the software CPU does not implement 'vmx'; it implements {', '.join(sorted(IMPLEMENTED))}",
+        ),
+        ("default,+la57,-lm", "cpu feature 'la57' needs 'lm': '+la57' and '-lm' exclude each other"),
+        (f"default,model-id={'x' * 48}", f"cpu model-id '{'x' * 48}' is longer than 47 bytes"),
         ("default,phys-bits=99", "cpu phys-bits='99' is not a number from 32 to 52"),
         ("default,vendor=Acme", "cpu vendor 'Acme' is not 12 characters long"),
         ("default,colour=blue", "unknown cpu option 'colour=blue'; write '+colour' or '-colour'"),
@@ -132,6 +141,89 @@ def test_bad_cpus(cpu: str, message: str) -> None:
 def test_switching_off_what_is_not_there() -> None:
     """Command lines made for QEMU switch off features that we do not have: that is no error."""
     assert parse_cpu("max,-svm,-avx2", INTEL).features == parse_cpu("max", INTEL).features
+
+
+def test_switching_follows_what_features_need() -> None:
+    """A feature brings what it needs, and takes away what needs it; nothing that is implemented lacks something."""
+    assert needs(IMPLEMENTED) <= IMPLEMENTED
+    bare = parse_cpu("qemu64,-pae", INTEL).features
+    assert not bare & {"pae", "lm", "nx", "lahf_lm"}
+    assert {"la57", "lm", "pae"} <= parse_cpu("qemu64,-pae,pae=on,+la57", INTEL).features
+
+
+@pytest.mark.parametrize("name", CPU_MODELS)
+def test_models(name: str) -> None:
+    """Each has what its features need, its leaves hold all features, and its brand says which it is."""
+    row = CPU_MODELS[name]
+    silicon = frozenset((row.features or "").split())
+    assert needs(silicon) <= silicon
+    assert silicon <= set(FEATURES)
+    for host in (INTEL, AMD):
+        model = parse_cpu(name, host)
+        leaves = leaves_of(name, host)
+        assert model.vendor == (row.vendor or host.vendor)
+        for range_start in (0, 0x8000_0000):
+            last = leaves[range_start, None][0]
+            assert last == max(leaf for leaf, _ in leaves if leaf & 0x8000_0000 == range_start)
+        assert model.brand == ("paravirt virtual CPU" if row.vendor is None else f"{name} (paravirt virtual CPU)")
+        assert leaves_of(name, host)[1, None][0] == model.signature
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "signature"),
+    [
+        ("haswell", "Haswell", 0x306C4),
+        ("skylake", "Skylake-Client", 0x506E3),
+        ("zen2", "EPYC-Rome", 0x830F10),
+        ("znver3", "EPYC-Milan", 0xA00F11),
+        ("NEHALEM", "Nehalem", 0x106A3),
+        ("x86-64", "x86-64-v1", 0x50654),
+    ],
+)
+def test_names_of_models(text: str, name: str, signature: int) -> None:
+    """GCC's names mean QEMU's models, whatever the case. Leaf 1 EAX is that of the silicon."""
+    model = parse_cpu(text, INTEL)
+    assert (model.name, model.signature) == (name, signature)
+
+
+def test_caches() -> None:
+    """The same caches in leaf 4 of Intel, and in all of AMD's leaves: sizes by ways, sets and lines."""
+
+    def sizes(leaves: Leaves, leaf: int) -> list[int]:
+        rows = [leaves[leaf, subleaf] for subleaf in range(4)]
+        return [((ebx >> 22) + 1) * 64 * (ecx + 1) >> 10 for _, ebx, ecx, _ in rows]
+
+    assert sizes(leaves_of("skylake-server"), 4) == [32, 32, 1024, 16384]
+    zen = leaves_of("zen2", AMD, cpus=4)
+    assert sizes(zen, 0x8000_001D) == [32, 32, 512, 16384]
+    assert [zen[0x8000_001D, level][0] for level in range(4)] == [0x121, 0x122, 0x143, 0xC163]
+    assert zen[0x8000_0005, None][2:] == (0x2008_0140, 0x2008_0140)
+    assert zen[0x8000_0006, None][2:] == (0x0200_6140, 32 << 18 | 8 << 12 | 0x140)
+    assert (0x8000_001D, 0) not in leaves_of("zen2,-topoext", AMD)
+
+
+@pytest.mark.parametrize(
+    ("host", "features", "expected"),
+    [
+        (INTEL, "", {0: (3, 576, 576, 0), 1: (0, 0, 0, 0)}),
+        (INTEL, ",+avx,+pku", {0: (0x207, 576, 2696, 0), 2: (256, 576, 0, 0), 9: (8, 2688, 0, 0)}),
+        (AMD, ",+avx,+pku", {0: (0x207, 576, 840, 0), 2: (256, 576, 0, 0), 9: (8, 832, 0, 0)}),
+        (AMD, ",+xsaveopt,+xsavec,+xgetbv1,+xsaves", {1: (15, 0, 0, 0)}),
+    ],
+)
+@pytest.mark.skipif("xsave" not in IMPLEMENTED, reason="the software CPU does not implement xsave")
+def test_xsave_areas(host: Host, features: str, expected: dict[int, tuple[int, int, int, int]]) -> None:
+    """Leaf 0xD follows the features, and has the offsets of the vendor's CPUs."""
+    leaves = leaves_of(f"qemu64,+xsave{features}", host)
+    for subleaf, registers in expected.items():
+        assert leaves[0xD, subleaf] == registers
+
+
+def test_no_xsave_no_areas() -> None:
+    """Leaf 0xD exists on newer CPUs, and says nothing."""
+    leaves = leaves_of("Haswell,-xsave")
+    assert leaves[0xD, None] == (0, 0, 0, 0)
+    assert not parse_cpu("Haswell,-xsave", INTEL).features & {"avx", "avx2", "fma", "xsaveopt"}
 
 
 # -- the name space

@@ -1,0 +1,215 @@
+"""CPU features: where each has its bit, what it needs, and which of them the software CPU implements.
+
+Sources: Intel SDM vol. 2 CPUID, AMD APM vol. 3 appendix E. Names are QEMU's, which are mostly Linux's too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+__all__ = [
+    "ALIASES",
+    "AMD_ONLY",
+    "EAX",
+    "EBX",
+    "ECX",
+    "EDX",
+    "FEATURES",
+    "IMPLEMENTED",
+    "INTEL_ONLY",
+    "Feature",
+    "needed_by",
+    "needs",
+]
+
+EAX, EBX, ECX, EDX = range(4)
+
+
+class Feature(NamedTuple):
+    """One feature bit: register 0 to 3 is EAX, EBX, ECX, EDX."""
+
+    name: str
+    leaf: int
+    register: int
+    bit: int
+    subleaf: int = 0
+
+
+def _row(leaf: int, register: int, names: str, subleaf: int = 0) -> Iterator[Feature]:
+    """Features of one register. A name has the bit behind the one before it; a number says the next name's bit."""
+    bit = 0
+    for word in names.split():
+        if word.isdecimal():
+            bit = int(word)
+        else:
+            yield Feature(word, leaf, register, bit, subleaf)
+            bit += 1
+
+
+FEATURES: Mapping[str, Feature] = {
+    feature.name: feature
+    for row in (
+        _row(
+            1,
+            EDX,
+            "fpu vme de pse tsc msr pae mce cx8 apic 11 sep mtrr pge mca cmov pat pse36 pn clflush 21 ds acpi mmx fxsr"
+            " sse sse2 ss ht tm ia64 pbe",
+        ),
+        _row(
+            1,
+            ECX,
+            "pni pclmulqdq dtes64 monitor ds_cpl vmx smx est tm2 ssse3 cid 12 fma cx16 xtpr pdcm 17 pcid dca sse4.1"
+            " sse4.2 x2apic movbe popcnt tsc-deadline aes xsave 28 avx f16c rdrand",
+        ),
+        _row(6, EAX, "2 arat"),
+        _row(
+            7,
+            EBX,
+            "fsgsbase tsc_adjust sgx bmi1 hle avx2 fdp-excptn-only smep bmi2 erms invpcid rtm 13 zero-fcs-fds mpx"
+            " 16 avx512f avx512dq rdseed adx smap avx512ifma 23 clflushopt clwb intel-pt avx512pf avx512er avx512cd"
+            " sha-ni avx512bw avx512vl",
+        ),
+        _row(
+            7,
+            ECX,
+            "prefetchwt1 avx512vbmi umip pku 5 waitpkg avx512vbmi2 cet-ss gfni vaes vpclmulqdq avx512vnni"
+            " avx512bitalg 14 avx512-vpopcntdq 16 la57 22 rdpid 25 cldemote 27 movdiri movdir64b 31 pks",
+        ),
+        _row(
+            7,
+            EDX,
+            "4 fsrm 10 md-clear 14 serialize 20 cet-ibt 26 spec-ctrl stibp flush-l1d arch-capabilities 31 ssbd",
+        ),
+        _row(7, EAX, "sha512 sm3 sm4 4 avx-vnni avx512-bf16 10 fzrm fsrs fsrc 26 lam", subleaf=1),
+        _row(0xD, EAX, "xsaveopt xsavec xgetbv1 xsaves", subleaf=1),
+        _row(
+            0x8000_0001,
+            ECX,
+            "lahf_lm cmp_legacy svm extapic cr8legacy abm sse4a misalignsse 3dnowprefetch osvw ibs xop skinit wdt"
+            " 15 lwp fma4 21 tbm topoext perfctr_core",
+        ),
+        _row(0x8000_0001, EDX, "11 syscall 20 nx 22 mmxext 25 fxsr_opt pdpe1gb rdtscp 29 lm 3dnowext 3dnow"),
+        _row(0x8000_0007, EDX, "8 invtsc"),
+        _row(
+            0x8000_0008,
+            EBX,
+            "clzero 2 xsaveerptr 4 rdpru 9 wbnoinvd 12 ibpb 14 ibrs amd-stibp 24 amd-ssbd virt-ssbd amd-no-ssb",
+        ),
+        _row(0x8000_0021, EAX, "no-nested-data-bp 2 lfence-always-serializing 6 null-sel-clr-base"),
+    )
+    for feature in row
+}
+"""Every feature that has a name here, whether or not an engine implements it."""
+
+IMPLEMENTED: frozenset[str] = frozenset(
+    (
+        *("fpu", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "sep", "mtrr", "pge", "mca", "cmov", "pat"),
+        *("pse36", "clflush", "monitor", "cx16", "pcid", "x2apic", "movbe", "popcnt", "tsc-deadline", "rdrand"),
+        *("fsgsbase", "tsc_adjust", "bmi1", "smep", "bmi2", "erms", "invpcid", "rdseed", "adx", "smap"),
+        *("clflushopt", "clwb", "umip", "pku", "la57", "rdpid", "arat", "lahf_lm", "cr8legacy", "abm"),
+        *("3dnowprefetch", "topoext", "syscall", "nx", "pdpe1gb", "rdtscp", "lm", "invtsc"),
+    )
+)
+"""What the software CPU does, and nothing else is ever announced. Extend it when the CPU learns more."""
+
+ALIASES: Mapping[str, str] = {
+    "lzcnt": "abm",
+    "sse3": "pni",
+    "sse4_1": "sse4.1",
+    "sse4_2": "sse4.2",
+    "sha": "sha-ni",
+    "sha_ni": "sha-ni",
+    "aes-ni": "aes",
+    "tsc-adjust": "tsc_adjust",
+    "tscdeadline": "tsc-deadline",
+    "lahf-lm": "lahf_lm",
+    "cmp-legacy": "cmp_legacy",
+    "fxsr-opt": "fxsr_opt",
+    "perfctr-core": "perfctr_core",
+}
+"""Other names that are in use."""
+
+AMD_ONLY = frozenset(
+    (
+        *("cr8legacy", "svm", "cmp_legacy", "sse4a", "misalignsse", "skinit", "osvw", "mmxext", "fxsr_opt", "topoext"),
+        *("perfctr_core", "clzero", "xsaveerptr", "rdpru", "wbnoinvd", "no-nested-data-bp"),
+        *("lfence-always-serializing", "null-sel-clr-base", "ibpb", "ibrs", "amd-stibp", "amd-ssbd", "virt-ssbd"),
+        "amd-no-ssb",
+    )
+)
+INTEL_ONLY = frozenset(("tsc-deadline", "lam", "pks", "fdp-excptn-only", "zero-fcs-fds", "spec-ctrl", "stibp", "ssbd"))
+"""Announced by default to CPUs of this vendor only; asked for by name, any CPU has them."""
+
+_NEEDS: Mapping[str, str] = {
+    "sse": "fxsr",
+    "sse2": "sse",
+    "pni": "sse2",
+    "ssse3": "pni",
+    "sse4.1": "ssse3",
+    "sse4.2": "sse4.1",
+    "sse4a": "pni",
+    "misalignsse": "sse",
+    "mmxext": "mmx",
+    "fxsr_opt": "fxsr",
+    "pclmulqdq": "sse2",
+    "aes": "sse2",
+    "sha-ni": "sse2",
+    "gfni": "sse2",
+    "xsave": "fxsr",
+    "xsaveopt": "xsave",
+    "xsavec": "xsave",
+    "xgetbv1": "xsave",
+    "xsaves": "xsavec",
+    "xsaveerptr": "xsave",
+    "avx": "xsave sse4.2",
+    "f16c": "avx",
+    "fma": "avx",
+    "avx2": "avx",
+    "vaes": "avx aes",
+    "vpclmulqdq": "avx pclmulqdq",
+    "avx512f": "avx2 fma f16c",
+    "avx512dq": "avx512f",
+    "avx512cd": "avx512f",
+    "avx512bw": "avx512f",
+    "avx512vl": "avx512f",
+    "lm": "pae",
+    "nx": "pae",
+    "lahf_lm": "lm",
+    "pdpe1gb": "lm",
+    "la57": "lm",
+    "pcid": "lm",
+    "fsgsbase": "lm",
+    "lam": "lm",
+    "pku": "lm",
+    "pks": "lm",
+    "tsc-deadline": "apic tsc",
+    "x2apic": "apic msr",
+    "arat": "apic",
+    "tsc_adjust": "tsc msr",
+    "rdtscp": "tsc msr",
+    "invtsc": "tsc",
+    "mca": "mce msr",
+    "mtrr": "msr",
+    "pat": "msr",
+    "sep": "msr",
+}
+"""What makes no sense, or does not work, without what else: SDM vol. 1 sections 11.6.2, 13.1 to 13.3 and 14.3, APM
+vol. 3 appendix D; for features of long mode, the mode."""
+
+
+def needs(names: Iterable[str]) -> frozenset[str]:
+    """These features, and all that they need."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting.extend(_NEEDS.get(name, "").split())
+    return frozenset(found)
+
+
+def needed_by(name: str) -> frozenset[str]:
+    """The features that cannot be without this one, and itself."""
+    return frozenset(feature for feature in FEATURES if name in needs((feature,)))
