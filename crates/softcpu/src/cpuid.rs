@@ -6,6 +6,7 @@ use x86defs::{cpuid as bit, cr, msr};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::features::Features;
+use crate::msr::Kept;
 use crate::op::{Answer, Flow, Op, Step, Width};
 
 /// Leaves whose EDX is the x2APIC id.
@@ -99,6 +100,7 @@ impl CpuidTable {
             x1_ecx: self.word(0x8000_0001, 0, 2),
             x1_edx: self.word(0x8000_0001, 0, 3),
             xsave_eax: self.word(0xD, 1, 0),
+            x8_ebx: self.word(0x8000_0008, 0, 1),
             physical_bits: self.word(0x8000_0008, 0, 0) & 0xFF,
             amd: self.is_amd(),
         }
@@ -141,6 +143,9 @@ fn replace(word: u32, bit: u32, value: bool) -> u32 {
 /// CPUID.
 pub fn cpuid(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
     let (leaf, subleaf) = (cpu.regs[0] as u32, cpu.regs[1] as u32);
+    if cpu.cpl != 0 && cpu.msrs.get(Kept::MiscFeatures) & msr::MISC_FEATURES_CPUID_FAULT != 0 {
+        return Err(cpu.gp0());
+    }
     let registers = match cpu.replay.take() {
         Some(Answer::Cpuid(registers)) => registers,
         None if cpu.intercept_cpuid => {

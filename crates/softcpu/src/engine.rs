@@ -23,7 +23,7 @@ use crate::cache::{Block, BlockId, CodeCache, JumpTable, NO_BLOCK};
 use crate::cpu::{Activity, Cpu, HostVendor};
 use crate::decode::{self, End};
 use crate::exception::{Event, Shutdown};
-use crate::msr::MsrWrite;
+use crate::msr::{MsrWrite, When};
 use crate::op::{Answer, BLOCK_RIP, Flow, Op, Step, Stop};
 use crate::segment::{CS, Segment};
 
@@ -312,18 +312,21 @@ impl Engine {
         }
     }
 
+    fn when(&self) -> When {
+        When { tsc: self.clock.ns_to_tsc(self.now_ns()) }
+    }
     /// Read an MSR as RDMSR at CPL 0 would; `None` if that would fault or needs an answer from above.
     pub fn read_msr(&mut self, bus: &mut dyn Bus, cpu: usize, index: u32) -> Option<u64> {
-        let reference = self.clock.ns_to_tsc(self.now_ns());
-        self.cpus[cpu].read_msr(index, reference).or_else(|| match bus.msr_read(cpu, index) {
+        let when = self.when();
+        self.cpus[cpu].read_msr(index, when).or_else(|| match bus.msr_read(cpu, index) {
             Reply::Done(value) => Some(value),
             Reply::Fault | Reply::Exit => None,
         })
     }
     /// Write an MSR as WRMSR at CPL 0 would; false if that would fault or needs an answer from above.
     pub fn write_msr(&mut self, bus: &mut dyn Bus, cpu: usize, index: u32, value: u64) -> bool {
-        let reference = self.clock.ns_to_tsc(self.now_ns());
-        match self.cpus[cpu].write_msr(index, value, reference) {
+        let when = self.when();
+        match self.cpus[cpu].write_msr(index, value, when) {
             MsrWrite::Done => true,
             MsrWrite::TscOffset => {
                 bus.set_tsc_offset(cpu, self.cpus[cpu].tsc_offset);

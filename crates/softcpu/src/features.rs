@@ -19,6 +19,8 @@ pub struct Features {
     pub x1_edx: u32,
     /// Leaf 0xD.1 EAX.
     pub xsave_eax: u32,
+    /// Leaf 0x80000008 EBX.
+    pub x8_ebx: u32,
     /// Width of physical addresses as leaf 0x80000008 says; 0 if it does not.
     pub physical_bits: u32,
     /// The guest's CPU calls itself AMD (or Hygon).

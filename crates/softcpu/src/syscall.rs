@@ -13,6 +13,7 @@ use x86defs::{cr, rflags, segment as attr};
 
 use crate::cpu::{Cpu, HostVendor};
 use crate::engine::Env;
+use crate::msr::Kept;
 use crate::op::{Flow, Op, Step, Stop};
 use crate::segment::{CS, SS, Segment};
 
@@ -63,16 +64,16 @@ fn check_sysenter(cpu: &mut Cpu) -> Result<(), Stop> {
 /// SYSCALL.
 pub fn syscall(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     check_syscall(cpu)?;
-    let selector = (cpu.msrs.star >> 32) as u16;
+    let selector = (cpu.msrs.get(Kept::Star) >> 32) as u16;
     let next = cpu.wrap(cpu.rip.wrapping_add(u64::from(op.len)));
     let flags = cpu.rflags() & !rflags::RF;
     cpu.regs[RCX] = next;
     let (width, kept) = if cpu.long_mode() {
         cpu.regs[R11] = flags;
-        cpu.rip = if cpu.mode.is_64() { cpu.msrs.lstar } else { cpu.msrs.cstar };
-        (Code::Bits64, !cpu.msrs.sfmask)
+        cpu.rip = if cpu.mode.is_64() { cpu.msrs.get(Kept::Lstar) } else { cpu.msrs.get(Kept::Cstar) };
+        (Code::Bits64, !cpu.msrs.get(Kept::Sfmask))
     } else {
-        cpu.rip = cpu.msrs.star & 0xFFFF_FFFF;
+        cpu.rip = cpu.msrs.get(Kept::Star) & 0xFFFF_FFFF;
         (Code::Bits32, !(rflags::IF | rflags::VM))
     };
     load_flat(cpu, selector, selector.wrapping_add(8), width, 0);
@@ -86,7 +87,7 @@ pub fn sysret(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     if cpu.cpl != 0 {
         return Err(cpu.gp0());
     }
-    let selector = (cpu.msrs.star >> 48) as u16;
+    let selector = (cpu.msrs.get(Kept::Star) >> 48) as u16;
     let target = cpu.regs[RCX];
     let to_64 = cpu.mode.is_64() && op.size == 8;
     // Intel faults here, still at CPL 0; on AMD the fetch will, at CPL 3.
@@ -104,7 +105,7 @@ pub fn sysret(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
 /// SYSENTER.
 pub fn sysenter(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
     check_sysenter(cpu)?;
-    let selector = cpu.msrs.sysenter_cs as u16 & !attr::RPL;
+    let selector = cpu.msrs.get(Kept::SysenterCs) as u16 & !attr::RPL;
     if cpu.cr0 & cr::CR0_PE == 0 || selector == 0 {
         return Err(cpu.gp0());
     }
@@ -120,7 +121,7 @@ pub fn sysenter(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
 /// SYSEXIT.
 pub fn sysexit(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     check_sysenter(cpu)?;
-    let selector = cpu.msrs.sysenter_cs as u16 & !attr::RPL;
+    let selector = cpu.msrs.get(Kept::SysenterCs) as u16 & !attr::RPL;
     if !cpu.protected() || cpu.cpl != 0 || selector == 0 {
         return Err(cpu.gp0());
     }
@@ -156,11 +157,11 @@ mod tests {
         cpu.host = host;
         cpu.features.amd = host == HostVendor::Amd;
         cpu.efer |= cr::EFER_SCE;
-        cpu.msrs.star = 0x23 << 48 | 0x10 << 32 | 0x5555;
-        cpu.msrs.lstar = 0xFFFF_8000_0000_1000;
-        cpu.msrs.cstar = 0xFFFF_8000_0000_2000;
-        cpu.msrs.sfmask = rflags::TF | rflags::IF;
-        cpu.msrs.sysenter_cs = 0x10;
+        cpu.msrs.set(Kept::Star, 0x23 << 48 | 0x10 << 32 | 0x5555);
+        cpu.msrs.set(Kept::Lstar, 0xFFFF_8000_0000_1000);
+        cpu.msrs.set(Kept::Cstar, 0xFFFF_8000_0000_2000);
+        cpu.msrs.set(Kept::Sfmask, rflags::TF | rflags::IF);
+        cpu.msrs.set(Kept::SysenterCs, 0x10);
         cpu.msrs.sysenter_eip = 0x3000;
         machine
     }

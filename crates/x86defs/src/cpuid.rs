@@ -80,6 +80,10 @@ pub const L7_ECX_LA57: u32 = 1 << 16;
 pub const L7_ECX_RDPID: u32 = 1 << 22;
 /// Leaf 7 EDX: IBRS and IBPB (Intel's enumeration).
 pub const L7_EDX_SPEC_CTRL: u32 = 1 << 26;
+/// Leaf 7 EDX: STIBP (Intel's enumeration).
+pub const L7_EDX_STIBP: u32 = 1 << 27;
+/// Leaf 7 EDX: IA32_FLUSH_CMD.
+pub const L7_EDX_FLUSH_L1D: u32 = 1 << 28;
 /// Leaf 7 EDX: IA32_ARCH_CAPABILITIES.
 pub const L7_EDX_ARCH_CAPABILITIES: u32 = 1 << 29;
 /// Leaf 7 EDX: SSBD.
@@ -97,3 +101,16 @@ pub const X1_EDX_PAGE1GB: u32 = 1 << 26;
 pub const X1_EDX_RDTSCP: u32 = 1 << 27;
 /// Leaf 0x80000001 EDX: long mode.
 pub const X1_EDX_LM: u32 = 1 << 29;
+
+/// Leaf 0x80000008 EBX: IBPB (AMD's enumeration, as the next ones).
+pub const X8_EBX_IBPB: u32 = 1 << 12;
+/// Leaf 0x80000008 EBX: IBRS.
+pub const X8_EBX_IBRS: u32 = 1 << 14;
+/// Leaf 0x80000008 EBX: STIBP.
+pub const X8_EBX_STIBP: u32 = 1 << 15;
+/// Leaf 0x80000008 EBX: SSBD.
+pub const X8_EBX_SSBD: u32 = 1 << 24;
+/// Leaf 0x80000008 EBX: VIRT_SPEC_CTRL has SSBD.
+pub const X8_EBX_VIRT_SSBD: u32 = 1 << 25;
+/// Leaf 0x80000008 EBX: PSFD.
+pub const X8_EBX_PSFD: u32 = 1 << 28;

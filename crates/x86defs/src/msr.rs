@@ -24,6 +24,8 @@ pub const MISC_ENABLE: u32 = 0x1A0;
 pub const DEBUGCTL: u32 = 0x1D9;
 /// First variable-range MTRR (base 0).
 pub const MTRR_PHYS_BASE0: u32 = 0x200;
+/// Last variable-range MTRR (mask 7).
+pub const MTRR_PHYS_MASK_LAST: u32 = 0x20F;
 /// Page attribute table.
 pub const PAT: u32 = 0x277;
 /// MTRR default type.
@@ -114,3 +116,67 @@ pub const AMD_BU_CFG2: u32 = 0xC001_102A;
 pub const AMD_PERF_EVENT_SELECT0: u32 = 0xC001_0000;
 /// AMD: last of the four performance counters, which follow the selects.
 pub const AMD_PERF_COUNTER3: u32 = 0xC001_0007;
+/// AMD: CLK_CTL of the K7.
+pub const AMD_CLK_CTL: u32 = 0xC001_001B;
+/// AMD: microcode patch loader.
+pub const AMD_PATCH_LOADER: u32 = 0xC001_0020;
+/// AMD: base of the configuration space in memory.
+pub const AMD_MMIO_CONF_BASE: u32 = 0xC001_0058;
+/// AMD: VIRT_SPEC_CTRL, which hypervisors provide.
+pub const AMD_VIRT_SPEC_CTRL: u32 = 0xC001_011F;
+/// AMD: TW_CFG.
+pub const AMD_TW_CFG: u32 = 0xC001_1023;
+/// AMD: EX_CFG of family 15h.
+pub const AMD_EX_CFG: u32 = 0xC001_102C;
+
+/// EBL_CR_POWERON.
+pub const EBL_CR_POWERON: u32 = 0x2A;
+/// EBC_FREQUENCY_ID of the Pentium 4.
+pub const EBC_FREQUENCY_ID: u32 = 0x2C;
+/// SMI_COUNT.
+pub const SMI_COUNT: u32 = 0x34;
+/// IA32_BIOS_UPDT_TRIG.
+pub const BIOS_UPDT_TRIG: u32 = 0x79;
+/// FSB_FREQ of the Core.
+pub const FSB_FREQ: u32 = 0xCD;
+/// PLATFORM_INFO.
+pub const PLATFORM_INFO: u32 = 0xCE;
+/// IA32_FLUSH_CMD.
+pub const FLUSH_CMD: u32 = 0x10B;
+/// BBL_CR_CTL3.
+pub const BBL_CR_CTL3: u32 = 0x11E;
+/// MISC_FEATURES_ENABLES.
+pub const MISC_FEATURES_ENABLES: u32 = 0x140;
+/// IA32_PERF_CTL.
+pub const PERF_CTL: u32 = 0x199;
+/// LASTBRANCHFROMIP, the first of four of the P6: then LASTBRANCHTOIP, LASTINTFROMIP, LASTINTTOIP.
+pub const LAST_BRANCH_FROM_IP: u32 = 0x1DB;
+/// LASTINTTOIP.
+pub const LAST_INT_TO_IP: u32 = 0x1DE;
+/// POWER_CTL.
+pub const POWER_CTL: u32 = 0x1FC;
+/// RAPL_POWER_UNIT.
+pub const RAPL_POWER_UNIT: u32 = 0x606;
+/// PKG_ENERGY_STATUS.
+pub const PKG_ENERGY_STATUS: u32 = 0x611;
+/// DRAM_ENERGY_STATUS.
+pub const DRAM_ENERGY_STATUS: u32 = 0x619;
+/// PP0_ENERGY_STATUS.
+pub const PP0_ENERGY_STATUS: u32 = 0x639;
+/// PP1_ENERGY_STATUS.
+pub const PP1_ENERGY_STATUS: u32 = 0x641;
+
+/// IA32_SPEC_CTRL: indirect branch restricted speculation.
+pub const SPEC_CTRL_IBRS: u64 = 1 << 0;
+/// IA32_SPEC_CTRL: single thread indirect branch predictors.
+pub const SPEC_CTRL_STIBP: u64 = 1 << 1;
+/// IA32_SPEC_CTRL, and VIRT_SPEC_CTRL: speculative store bypass disable.
+pub const SPEC_CTRL_SSBD: u64 = 1 << 2;
+/// IA32_SPEC_CTRL (AMD): predictive store forwarding disable.
+pub const SPEC_CTRL_PSFD: u64 = 1 << 7;
+/// IA32_PRED_CMD: indirect branch prediction barrier.
+pub const PRED_CMD_IBPB: u64 = 1 << 0;
+/// IA32_FLUSH_CMD: write back and invalidate the L1 data cache.
+pub const FLUSH_CMD_L1D: u64 = 1 << 0;
+/// MISC_FEATURES_ENABLES: CPUID above CPL 0 is #GP.
+pub const MISC_FEATURES_CPUID_FAULT: u64 = 1 << 0;

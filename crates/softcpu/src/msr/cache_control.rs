@@ -2,6 +2,9 @@
 
 use x86defs::msr;
 
+use super::{MsrWrite, When, allow};
+use crate::cpu::Cpu;
+
 /// Uncacheable, write-combining, write-through, write-protected, write-back.
 const MTRR_TYPES: [u8; 5] = [0, 1, 4, 5, 6];
 /// The same and UC-, which only the PAT has.
@@ -47,21 +50,27 @@ enum Mtrr {
 }
 
 fn mtrr(index: u32) -> Option<Mtrr> {
-    const LAST_VARIABLE: u32 = msr::MTRR_PHYS_BASE0 + 2 * VARIABLE as u32 - 1;
     Some(match index {
         msr::MTRR_CAP => Mtrr::Cap,
         msr::MTRR_DEF_TYPE => Mtrr::DefType,
         msr::MTRR_FIX64K => Mtrr::Fixed(0),
         0x258..=0x259 => Mtrr::Fixed((index - msr::MTRR_FIX16K) as usize + 1),
         0x268..=0x26F => Mtrr::Fixed((index - msr::MTRR_FIX4K) as usize + 3),
-        msr::MTRR_PHYS_BASE0..=LAST_VARIABLE => Mtrr::Variable((index - msr::MTRR_PHYS_BASE0) as usize),
+        msr::MTRR_PHYS_BASE0..=msr::MTRR_PHYS_MASK_LAST => Mtrr::Variable((index - msr::MTRR_PHYS_BASE0) as usize),
         _ => return None,
     })
 }
 
-/// Whether it is an MTRR.
-pub fn is_mtrr(index: u32) -> bool {
-    mtrr(index).is_some()
+/// Read an MTRR or IA32_PAT.
+pub fn read(cpu: &Cpu, index: u32, _when: When) -> Option<u64> {
+    if index == msr::PAT { Some(cpu.msrs.cache.pat) } else { cpu.msrs.cache.read(index) }
+}
+
+/// Write an MTRR or IA32_PAT.
+pub fn write(cpu: &mut Cpu, index: u32, value: u64, _when: When) -> MsrWrite {
+    let physical_bits = cpu.features.physical_bits();
+    let cache = &mut cpu.msrs.cache;
+    allow(if index == msr::PAT { cache.write_pat(value) } else { cache.write(index, value, physical_bits) })
 }
 
 impl CacheControl {
@@ -134,6 +143,6 @@ mod tests {
             }
         }
         assert!(!control.write_pat(2) && control.write_pat(0x0007_0406_0007_0107));
-        assert!(!is_mtrr(msr::MTRR_PHYS_BASE0 + 16) && !is_mtrr(msr::PAT));
+        assert!(mtrr(msr::MTRR_PHYS_BASE0 + 2 * VARIABLE as u32).is_none() && mtrr(msr::PAT).is_none());
     }
 }

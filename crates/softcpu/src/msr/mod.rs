@@ -1,98 +1,68 @@
-//! MSRs that the core owns. Others (local APIC, TSC deadline, hypervisors) are the bus's.
+//! MSRs that the core owns, by one table. Others (local APIC, TSC deadline, hypervisors) are the bus's.
 
+mod announced;
 mod cache_control;
+mod computed;
 mod machine_check;
+mod table;
 
 use vcpu::{Exit, Reply};
-use x86defs::{cpuid as bit, cr, msr};
 
-use crate::cpu::{Cpu, HostVendor};
+use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::op::{Flow, Op, Step, Width};
-use crate::segment::{FS, GS};
 use crate::system::cost;
 use cache_control::CacheControl;
 use machine_check::MachineCheck;
-
-/// Bits of EFER, each with the extended feature bit it belongs to.
-const EFER_FEATURES: [(u64, u32); 4] = [
-    (cr::EFER_SCE, bit::X1_EDX_SYSCALL),
-    (cr::EFER_LME, bit::X1_EDX_LM),
-    (cr::EFER_NXE, bit::X1_EDX_NX),
-    (cr::EFER_FFXSR, bit::X1_EDX_FFXSR),
-];
-/// IA32_MISC_ENABLE at reset: fast strings; no branch trace store, no precise event sampling.
-const MISC_ENABLE_RESET: u64 = 1 | 1 << 11 | 1 << 12;
-/// Bits of IA32_MISC_ENABLE that can be changed (SDM vol. 4 table 2-2): fast strings, thermal control, SpeedStep, MONITOR, limit
-/// CPUID, xTPR, XD disable. They are kept, and nothing follows, as with other hypervisors.
-const MISC_ENABLE_WRITABLE: u64 = 1 | 1 << 3 | 1 << 16 | 1 << 18 | 1 << 22 | 1 << 23 | 1 << 34;
-/// IA32_FEATURE_CONTROL: locked, with nothing enabled.
-const FEATURE_CONTROL_LOCKED: u64 = 1;
-/// A microcode revision that no guest takes for an old one.
-const MICROCODE_REVISION_INTEL: u64 = 0x1_0000_0000;
-const MICROCODE_REVISION_AMD: u64 = 0x0100_0065;
-/// IA32_DEBUGCTL.BTF: single-step on branches. A debug exception clears it.
-const DEBUGCTL_BTF: u64 = 1 << 1;
-/// BTF, and LBR: there is no record of branches that it could turn on, so it stays clear, as with hypervisors without one.
-const DEBUGCTL_WRITABLE: u64 = 1 | DEBUGCTL_BTF;
-/// IA32_SPEC_CTRL: IBRS, STIBP, SSBD.
-const SPEC_CTRL_DEFINED: u64 = 7;
-/// AMD's HWCR: bits that matter to nobody else and can be set (FFDIS, MONITOR/MWAIT from user, McStatusWrEn, TscFreqSel).
-const HWCR_WRITABLE: u64 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 18 | 1 << 24;
-const HWCR_MC_STATUS_WRITABLE: u64 = 1 << 18;
+pub use table::Kept;
+use table::{Bits, NUM_KEPT, Rule, TABLE};
 
 /// Their values, as far as they are not kept elsewhere in [`Cpu`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Msrs {
-    /// STAR.
-    pub star: u64,
-    /// LSTAR.
-    pub lstar: u64,
-    /// CSTAR.
-    pub cstar: u64,
-    /// SFMASK.
-    pub sfmask: u64,
-    /// KERNEL_GS_BASE.
-    pub kernel_gs_base: u64,
-    /// IA32_SYSENTER_CS.
-    pub sysenter_cs: u64,
+    /// By [`Kept`].
+    values: [u64; NUM_KEPT],
     /// IA32_SYSENTER_ESP.
     pub sysenter_esp: u64,
     /// IA32_SYSENTER_EIP.
     pub sysenter_eip: u64,
-    /// IA32_TSC_AUX.
-    pub tsc_aux: u64,
     /// IA32_TSC_ADJUST.
     pub tsc_adjust: u64,
-    misc_enable: u64,
-    spec_ctrl: u64,
-    hwcr: u64,
-    /// DE_CFG, of which only the serialising-LFENCE bit is kept.
-    de_cfg: u64,
     cache: CacheControl,
     machine_check: MachineCheck,
 }
 
 impl Default for Msrs {
+    /// As after RESET.
     fn default() -> Self {
-        Self {
-            star: 0,
-            lstar: 0,
-            cstar: 0,
-            sfmask: 0,
-            kernel_gs_base: 0,
-            sysenter_cs: 0,
+        let mut msrs = Self {
+            values: [0; NUM_KEPT],
             sysenter_esp: 0,
             sysenter_eip: 0,
-            tsc_aux: 0,
             tsc_adjust: 0,
-            misc_enable: MISC_ENABLE_RESET,
-            spec_ctrl: 0,
-            hwcr: 0,
-            de_cfg: 2,
             cache: CacheControl::default(),
             machine_check: MachineCheck::default(),
+        };
+        for row in TABLE {
+            if let Rule::Kept(which, reset, _) = row.rule {
+                msrs.set(which, reset);
+            }
         }
+        msrs
+    }
+}
+
+impl Msrs {
+    /// The value of an MSR that is kept.
+    #[inline]
+    pub fn get(&self, which: Kept) -> u64 {
+        self.values[which as usize]
+    }
+
+    /// Replace the value of an MSR that is kept, with no check.
+    #[inline]
+    pub fn set(&mut self, which: Kept, value: u64) {
+        self.values[which as usize] = value;
     }
 }
 
@@ -109,199 +79,66 @@ pub enum MsrWrite {
     Unknown,
 }
 
+/// When an MSR is read or written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct When {
+    /// The reference TSC.
+    pub tsc: u64,
+}
+
+impl When {
+    /// Now, exactly if the instruction runs carefully.
+    fn now(env: &Env<'_>) -> Self {
+        Self { tsc: env.clock.ns_to_tsc(env.now_ns()) }
+    }
+}
+
 fn allow(condition: bool) -> MsrWrite {
     if condition { MsrWrite::Done } else { MsrWrite::Refused }
 }
 
+impl Bits {
+    /// What an MSR that holds `old` holds once `value` is written; `None` if that is #GP.
+    fn accept(self, old: u64, value: u64, cpu: &Cpu) -> Option<u64> {
+        match self {
+            Bits::Any => Some(value),
+            Bits::Only(bits) => (value & !bits == 0).then_some(value),
+            Bits::OnlyAnnounced(bits) => (value & !bits(&cpu.features) == 0).then_some(value),
+            Bits::Dropping(bits) => Some(value & bits),
+            Bits::Ignoring { writable, ignored } => {
+                let fixed = !(writable | ignored);
+                ((value ^ old) & fixed == 0).then_some(value & writable | old & !writable)
+            }
+            Bits::Canonical => cpu.is_canonical_base(value).then_some(value),
+        }
+    }
+}
+
 impl Cpu {
-    fn has_tsc_aux(&self) -> bool {
-        self.features.x1_edx & bit::X1_EDX_RDTSCP != 0 || self.features.l7_ecx & bit::L7_ECX_RDPID != 0
-    }
-    fn has_spec_ctrl(&self) -> bool {
-        self.features.l7_edx & (bit::L7_EDX_SPEC_CTRL | bit::L7_EDX_SSBD) != 0
-    }
-    fn has_long_mode(&self) -> bool {
-        self.features.x1_edx & bit::X1_EDX_LM != 0
-    }
-
-    /// An MSR of the core; `None` if it has no such MSR. `reference_tsc` is the time.
-    pub fn read_msr(&self, index: u32, reference_tsc: u64) -> Option<u64> {
-        let msrs = &self.msrs;
-        let (edx, amd) = (self.features.l1_edx, self.features.amd);
-        let value = match index {
-            msr::TSC => reference_tsc.wrapping_add(self.tsc_offset),
-            msr::TSC_ADJUST if self.features.l7_ebx & bit::L7_EBX_TSC_ADJUST != 0 => msrs.tsc_adjust,
-            msr::EFER => self.efer,
-            msr::STAR => msrs.star,
-            msr::LSTAR if self.has_long_mode() => msrs.lstar,
-            msr::CSTAR if self.has_long_mode() => msrs.cstar,
-            msr::SFMASK if self.has_long_mode() => msrs.sfmask,
-            msr::FS_BASE if self.has_long_mode() => self.seg(FS).base,
-            msr::GS_BASE if self.has_long_mode() => self.seg(GS).base,
-            msr::KERNEL_GS_BASE if self.has_long_mode() => msrs.kernel_gs_base,
-            msr::TSC_AUX if self.has_tsc_aux() => msrs.tsc_aux,
-            msr::SYSENTER_CS => msrs.sysenter_cs,
-            msr::SYSENTER_ESP => msrs.sysenter_esp,
-            msr::SYSENTER_EIP => msrs.sysenter_eip,
-            msr::DEBUGCTL => {
-                if self.debug.branch_stepping {
-                    DEBUGCTL_BTF
-                } else {
-                    0
-                }
-            }
-            msr::BIOS_SIGN_ID => {
-                if amd {
-                    MICROCODE_REVISION_AMD
-                } else {
-                    MICROCODE_REVISION_INTEL
-                }
-            }
-            msr::P5_MC_ADDR | msr::P5_MC_TYPE => 0,
-            msr::MISC_ENABLE => msrs.misc_enable,
-            msr::SPEC_CTRL if self.has_spec_ctrl() => msrs.spec_ctrl,
-            msr::ARCH_CAPABILITIES if self.features.l7_edx & bit::L7_EDX_ARCH_CAPABILITIES != 0 => 0,
-            msr::PAT if edx & bit::L1_EDX_PAT != 0 => msrs.cache.pat,
-            _ if cache_control::is_mtrr(index) && edx & bit::L1_EDX_MTRR != 0 => msrs.cache.read(index)?,
-            _ if machine_check::is_machine_check(index) && edx & bit::L1_EDX_MCA != 0 => {
-                msrs.machine_check.read(index)?
-            }
-            _ if amd => self.read_amd_msr(index)?,
-            _ => self.read_intel_msr(index)?,
-        };
-        Some(value)
-    }
-
-    fn read_intel_msr(&self, index: u32) -> Option<u64> {
-        Some(match index {
-            msr::FEATURE_CONTROL => FEATURE_CONTROL_LOCKED,
-            msr::PLATFORM_ID | msr::PERF_STATUS => 0,
-            _ => return None,
-        })
-    }
-
-    fn read_amd_msr(&self, index: u32) -> Option<u64> {
-        Some(match index {
-            msr::AMD_HWCR => self.msrs.hwcr,
-            msr::AMD_DE_CFG => self.msrs.de_cfg,
-            // SVM is not offered, and cannot be turned on.
-            msr::AMD_VM_CR => 1 << 3 | 1 << 4,
-            // The counters that every AMD CPU has count nothing, as with hypervisors that do not virtualise them.
-            msr::AMD_PERF_EVENT_SELECT0..=msr::AMD_PERF_COUNTER3
-            | msr::AMD_SYSCFG
-            | msr::AMD_NB_CFG
-            | msr::AMD_INT_PENDING
-            | msr::AMD_TSEG_BASE
-            | msr::AMD_TSEG_MASK
-            | msr::AMD_LS_CFG
-            | msr::AMD_DC_CFG
-            | msr::AMD_BU_CFG2 => 0,
-            _ => return None,
-        })
+    /// An MSR of the core; `None` if it has no such MSR that can be read.
+    pub fn read_msr(&self, index: u32, when: When) -> Option<u64> {
+        match table::find(index, &self.features)?.rule {
+            Rule::Constant(value) | Rule::Ignored(value) => Some(value),
+            Rule::Kept(which, ..) => Some(self.msrs.get(which)),
+            Rule::Command(_) => None,
+            Rule::Computed(read, _) => read(self, index, when),
+        }
     }
 
     /// Write an MSR of the core with the rules of WRMSR.
-    pub fn write_msr(&mut self, index: u32, value: u64, reference_tsc: u64) -> MsrWrite {
-        if self.read_msr(index, reference_tsc).is_none() {
-            return self.write_command_msr(index, value);
+    pub fn write_msr(&mut self, index: u32, value: u64, when: When) -> MsrWrite {
+        let Some(row) = table::find(index, &self.features) else { return MsrWrite::Unknown };
+        match row.rule {
+            Rule::Constant(_) => MsrWrite::Refused,
+            Rule::Ignored(_) => MsrWrite::Done,
+            Rule::Kept(which, _, bits) => {
+                let new = bits.accept(self.msrs.get(which), value, self);
+                self.msrs.set(which, new.unwrap_or(self.msrs.get(which)));
+                allow(new.is_some())
+            }
+            Rule::Command(bits) => allow(value & !bits(&self.features) == 0),
+            Rule::Computed(_, write) => write(self, index, value, when),
         }
-        let canonical = self.is_canonical_base(value);
-        match index {
-            msr::TSC => {
-                let offset = value.wrapping_sub(reference_tsc);
-                self.msrs.tsc_adjust = self.msrs.tsc_adjust.wrapping_add(offset.wrapping_sub(self.tsc_offset));
-                self.tsc_offset = offset;
-                return MsrWrite::TscOffset;
-            }
-            msr::TSC_ADJUST => {
-                self.tsc_offset = self.tsc_offset.wrapping_add(value.wrapping_sub(self.msrs.tsc_adjust));
-                self.msrs.tsc_adjust = value;
-                return MsrWrite::TscOffset;
-            }
-            msr::EFER => return self.write_efer(value),
-            msr::STAR => self.msrs.star = value,
-            msr::SFMASK => self.msrs.sfmask = value & 0xFFFF_FFFF,
-            msr::SYSENTER_CS => self.msrs.sysenter_cs = value & 0xFFFF_FFFF,
-            msr::SYSENTER_ESP | msr::SYSENTER_EIP => return self.write_sysenter(index, value),
-            msr::LSTAR | msr::CSTAR | msr::FS_BASE | msr::GS_BASE | msr::KERNEL_GS_BASE if !canonical => {
-                return MsrWrite::Refused;
-            }
-            msr::LSTAR => self.msrs.lstar = value,
-            msr::CSTAR => self.msrs.cstar = value,
-            msr::FS_BASE => self.segs[usize::from(FS)].base = value,
-            msr::GS_BASE => self.segs[usize::from(GS)].base = value,
-            msr::KERNEL_GS_BASE => self.msrs.kernel_gs_base = value,
-            msr::TSC_AUX if value >> 32 == 0 => self.msrs.tsc_aux = value,
-            msr::DEBUGCTL if value & !DEBUGCTL_WRITABLE == 0 => {
-                self.debug.branch_stepping = value & DEBUGCTL_BTF != 0;
-            }
-            // Loading microcode starts with a zero here (SDM vol. 3 section 10.11.7).
-            msr::BIOS_SIGN_ID => {}
-            msr::SPEC_CTRL if value & !SPEC_CTRL_DEFINED == 0 => self.msrs.spec_ctrl = value,
-            msr::PAT => return allow(self.msrs.cache.write_pat(value)),
-            msr::MISC_ENABLE => {
-                self.msrs.misc_enable = self.msrs.misc_enable & !MISC_ENABLE_WRITABLE | value & MISC_ENABLE_WRITABLE;
-            }
-            _ if cache_control::is_mtrr(index) => {
-                let physical_bits = self.features.physical_bits();
-                return allow(self.msrs.cache.write(index, value, physical_bits));
-            }
-            _ if machine_check::is_machine_check(index) => {
-                let status_writable = self.msrs.hwcr & HWCR_MC_STATUS_WRITABLE != 0;
-                return allow(self.msrs.machine_check.write(index, value, status_writable));
-            }
-            msr::AMD_HWCR if value & !HWCR_WRITABLE == 0 => self.msrs.hwcr = value,
-            msr::AMD_DE_CFG if value & !2 == 0 => self.msrs.de_cfg = value,
-            // Work-arounds for silicon, which guests set without asking: nothing follows from them.
-            msr::AMD_PERF_EVENT_SELECT0..=msr::AMD_PERF_COUNTER3
-            | msr::AMD_SYSCFG
-            | msr::AMD_NB_CFG
-            | msr::AMD_INT_PENDING
-            | msr::AMD_LS_CFG
-            | msr::AMD_DC_CFG
-            | msr::AMD_BU_CFG2 => {}
-            _ => return MsrWrite::Refused,
-        }
-        MsrWrite::Done
-    }
-
-    /// MSRs that can only be written.
-    fn write_command_msr(&mut self, index: u32, value: u64) -> MsrWrite {
-        match index {
-            msr::PRED_CMD if self.features.l7_edx & bit::L7_EDX_SPEC_CTRL != 0 => allow(value & !1 == 0),
-            _ => MsrWrite::Unknown,
-        }
-    }
-
-    fn write_efer(&mut self, value: u64) -> MsrWrite {
-        let features = EFER_FEATURES.iter().filter(|(_, mask)| self.features.x1_edx & mask != 0);
-        // LMA follows paging and ignores what is written.
-        let allowed = features.fold(cr::EFER_LMA, |allowed, (flag, _)| allowed | flag);
-        let lme_changes = (value ^ self.efer) & cr::EFER_LME != 0;
-        if value & !allowed != 0 || lme_changes && self.cr0 & cr::CR0_PG != 0 {
-            return MsrWrite::Refused;
-        }
-        self.efer = value & !cr::EFER_LMA | self.efer & cr::EFER_LMA;
-        self.mode_changed();
-        MsrWrite::Done
-    }
-
-    /// AMD's silicon keeps the low halves only, and that shows to a guest that knows it runs on AMD. The upper halves of a
-    /// guest that was promised an Intel CPU are kept by the hypervisor.
-    fn write_sysenter(&mut self, index: u32, value: u64) -> MsrWrite {
-        let value = if self.host == HostVendor::Amd && self.features.amd {
-            value & 0xFFFF_FFFF
-        } else if self.is_canonical_base(value) {
-            value
-        } else {
-            return MsrWrite::Refused;
-        };
-        if index == msr::SYSENTER_ESP {
-            self.msrs.sysenter_esp = value;
-        } else {
-            self.msrs.sysenter_eip = value;
-        }
-        MsrWrite::Done
     }
 }
 
@@ -311,8 +148,7 @@ pub fn rdmsr(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
         return Err(cpu.gp0());
     }
     let index = cpu.regs[1] as u32;
-    let reference = env.clock.ns_to_tsc(env.now_ns());
-    let value = match cpu.read_msr(index, reference) {
+    let value = match cpu.read_msr(index, When::now(env)) {
         Some(value) => value,
         None => cpu.ask_bus(env, |vcpu, env| env.bus.msr_read(vcpu, index), |vcpu| Exit::MsrRead { vcpu, index })?,
     };
@@ -328,8 +164,7 @@ pub fn wrmsr(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
     }
     let index = cpu.regs[1] as u32;
     let value = cpu.regs[0] & 0xFFFF_FFFF | cpu.regs[2] << 32;
-    let reference = env.clock.ns_to_tsc(env.now_ns());
-    match cpu.write_msr(index, value, reference) {
+    match cpu.write_msr(index, value, When::now(env)) {
         MsrWrite::Done => {}
         MsrWrite::TscOffset => {
             let now = env.now_ns();
@@ -353,42 +188,127 @@ pub fn wrmsr(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::HostVendor;
+    use crate::features::Features;
     use crate::testing::Machine;
+    use x86defs::{cpuid as bit, cr, msr};
+
+    /// An Intel guest, or an AMD one, to which everything is announced that the machine of tests announces.
+    fn guest(amd: bool) -> Cpu {
+        let mut cpu = Machine::long64().cpu;
+        cpu.features.amd = amd;
+        cpu
+    }
+
+    const NONCANONICAL: u64 = 0xAA00_8000_0000_0000;
+    const HIGH_HALF: u64 = 0xFFFF_8000_0000_0000;
+    const BOTH: [bool; 2] = [false, true];
+    const INTEL: [bool; 1] = [false];
+    const AMD: [bool; 1] = [true];
 
     #[test]
     fn values_that_are_refused() {
-        let mut machine = Machine::long64();
-        let cpu = &mut machine.cpu;
-        let noncanonical = 0xAA00_8000_0000_0000;
-        for (index, value, expected) in [
-            (msr::LSTAR, noncanonical, MsrWrite::Refused),
-            (msr::LSTAR, 0xFFFF_8000_0000_0000, MsrWrite::Done),
-            (msr::FS_BASE, noncanonical, MsrWrite::Refused),
-            (msr::KERNEL_GS_BASE, noncanonical, MsrWrite::Refused),
-            (msr::SYSENTER_EIP, noncanonical, MsrWrite::Refused),
-            (msr::EFER, cr::EFER_LME | cr::EFER_SVME, MsrWrite::Refused),
-            (msr::EFER, cr::EFER_SCE, MsrWrite::Refused),
-            (msr::EFER, cr::EFER_LME | cr::EFER_SCE, MsrWrite::Done),
-            (msr::TSC_AUX, 1 << 32, MsrWrite::Refused),
-            (msr::MTRR_CAP, 0, MsrWrite::Refused),
-            (msr::FEATURE_CONTROL, 5, MsrWrite::Refused),
-            (msr::PRED_CMD, 2, MsrWrite::Refused),
-            (msr::AMD_HWCR, 0, MsrWrite::Unknown),
-            (0x1234, 0, MsrWrite::Unknown),
+        use MsrWrite::*;
+        for (vendors, index, value, expected) in [
+            (&BOTH[..], msr::LSTAR, NONCANONICAL, Refused),
+            (&BOTH, msr::LSTAR, HIGH_HALF, Done),
+            (&BOTH, msr::FS_BASE, NONCANONICAL, Refused),
+            (&BOTH, msr::KERNEL_GS_BASE, NONCANONICAL, Refused),
+            (&BOTH, msr::SYSENTER_EIP, NONCANONICAL, Refused),
+            (&BOTH, msr::EFER, cr::EFER_LME | cr::EFER_SVME, Refused),
+            (&BOTH, msr::EFER, cr::EFER_SCE, Refused),
+            (&BOTH, msr::EFER, cr::EFER_LME | cr::EFER_SCE, Done),
+            (&INTEL, msr::TSC_AUX, 1 << 32, Refused),
+            (&AMD, msr::TSC_AUX, 1 << 32, Done),
+            (&BOTH, msr::MTRR_CAP, 0, Refused),
+            (&INTEL, msr::FEATURE_CONTROL, 5, Refused),
+            (&AMD, msr::FEATURE_CONTROL, 5, Unknown),
+            (&BOTH, msr::PRED_CMD, 2, Refused),
+            (&BOTH, msr::PRED_CMD, 1, Done),
+            (&BOTH, msr::FLUSH_CMD, 1, Done),
+            (&BOTH, msr::FLUSH_CMD, 2, Refused),
+            (&BOTH, msr::SPEC_CTRL, 7, Done),
+            (&BOTH, msr::SPEC_CTRL, 1 << 7, Refused),
+            (&BOTH, msr::ARCH_CAPABILITIES, 0, Refused),
+            (&BOTH, msr::MISC_FEATURES_ENABLES, 2, Refused),
+            (&BOTH, msr::DEBUGCTL, 1 << 6, Refused),
+            (&BOTH, msr::MCG_CAP, 0, Refused),
+            (&INTEL, msr::AMD_HWCR, 0, Unknown),
+            (&AMD, msr::AMD_HWCR, 1 << 24, Done),
+            (&AMD, msr::AMD_HWCR, 1 << 4, Refused),
+            (&AMD, msr::AMD_DE_CFG, 1 << 9, Refused),
+            (&AMD, msr::AMD_VM_CR, 0, Refused),
+            (&AMD, msr::AMD_MMIO_CONF_BASE, 1, Refused),
+            (&AMD, msr::AMD_PATCH_LOADER, 0x1234, Done),
+            (&BOTH, 0x1234, 0, Unknown),
         ] {
-            assert_eq!(cpu.write_msr(index, value, 0), expected, "{index:#x} {value:#x}");
+            for &amd in vendors {
+                let actual = guest(amd).write_msr(index, value, When::default());
+                assert_eq!(actual, expected, "{index:#x} {value:#x} amd {amd}");
+            }
         }
-        assert_eq!(cpu.efer, cr::EFER_LME | cr::EFER_SCE | cr::EFER_LMA);
+    }
+
+    /// What is kept of what was written, where that is not all of it.
+    #[test]
+    fn bits_that_do_not_change() {
+        let fixed = 1 << 11 | 1 << 12;
+        for (amd, index, value, expected) in [
+            (false, msr::MISC_ENABLE, 0x4_00C5_0809 | fixed, Some(0x4_00C5_0809 | fixed)),
+            (false, msr::MISC_ENABLE, 1 << 7 | fixed, Some(fixed)),
+            (false, msr::MISC_ENABLE, 0, None),
+            (true, msr::AMD_HWCR, 1 << 24 | 1 << 3 | 1 << 6 | 1 << 8, Some(1 << 24)),
+            (true, msr::TSC_AUX, 0x5_0000_0007, Some(7)),
+            (false, msr::SFMASK, 0x5_0000_0300, Some(0x300)),
+            (false, msr::SYSENTER_CS, 0x5_0000_0010, Some(0x10)),
+            (true, msr::AMD_SYSCFG, 1 << 20, Some(0)),
+            (true, msr::BIOS_SIGN_ID, 0, Some(0x0100_0065)),
+        ] {
+            let mut cpu = guest(amd);
+            let write = cpu.write_msr(index, value, When::default());
+            assert_eq!(write == MsrWrite::Done, expected.is_some(), "{index:#x} {value:#x}");
+            if expected.is_some() {
+                assert_eq!(cpu.read_msr(index, When::default()), expected, "{index:#x} {value:#x}");
+            }
+        }
+    }
+
+    /// Each one can be read or is a command, holds what it resets to, and is gone when nothing is announced that it needs.
+    #[test]
+    fn every_row_can_be_used() {
+        for row in TABLE {
+            for amd in BOTH {
+                let mut cpu = guest(amd);
+                cpu.features.x8_ebx = bit::X8_EBX_VIRT_SSBD;
+                if !(row.exists)(&cpu.features) {
+                    continue;
+                }
+                for index in row.first..=row.last {
+                    let read = cpu.read_msr(index, When::default());
+                    match row.rule {
+                        Rule::Command(_) => assert_eq!(read, None, "{index:#x}"),
+                        Rule::Kept(_, reset, _) => assert_eq!(read, Some(reset), "{index:#x}"),
+                        _ => assert!(read.is_some(), "{index:#x}"),
+                    }
+                    // What was read can be written back, unless nothing can.
+                    let written = read.map(|value| cpu.write_msr(index, value, When::default()));
+                    assert_ne!(written, Some(MsrWrite::Unknown), "{index:#x}");
+                }
+            }
+        }
+        let bare = Features::default();
+        for index in [msr::TSC, msr::PAT, msr::MTRR_CAP, msr::MCG_CAP, msr::LSTAR, msr::SPEC_CTRL, msr::TSC_AUX] {
+            assert!(table::find(index, &bare).is_none(), "{index:#x}");
+        }
     }
 
     #[test]
     fn the_tsc_and_its_adjustment_move_together() {
-        let mut machine = Machine::long64();
-        let cpu = &mut machine.cpu;
-        assert_eq!(cpu.write_msr(msr::TSC, 5_000, 1_000), MsrWrite::TscOffset);
-        assert_eq!(cpu.read_msr(msr::TSC_ADJUST, 0), Some(4_000));
-        assert_eq!(cpu.write_msr(msr::TSC_ADJUST, 0, 2_000), MsrWrite::TscOffset);
-        assert_eq!(cpu.read_msr(msr::TSC, 2_000), Some(2_000));
+        let mut cpu = guest(false);
+        assert_eq!(cpu.write_msr(msr::TSC, 5_000, When { tsc: 1_000 }), MsrWrite::TscOffset);
+        assert_eq!(cpu.read_msr(msr::TSC_ADJUST, When::default()), Some(4_000));
+        assert_eq!(cpu.write_msr(msr::TSC_ADJUST, 0, When { tsc: 2_000 }), MsrWrite::TscOffset);
+        assert_eq!(cpu.read_msr(msr::TSC, When { tsc: 2_000 }), Some(2_000));
     }
 
     #[test]
@@ -408,14 +328,25 @@ mod tests {
 
     #[test]
     fn amd_silicon_drops_the_upper_halves_of_sysenter() {
-        let mut machine = Machine::long64();
-        let cpu = &mut machine.cpu;
+        let mut cpu = guest(false);
         cpu.host = HostVendor::Amd;
         let value = 0xFFFF_8000_1234_5678;
-        cpu.write_msr(msr::SYSENTER_EIP, value, 0);
+        cpu.write_msr(msr::SYSENTER_EIP, value, When::default());
         assert_eq!(cpu.msrs.sysenter_eip, value, "an Intel guest");
         cpu.features.amd = true;
-        cpu.write_msr(msr::SYSENTER_EIP, value, 0);
+        cpu.write_msr(msr::SYSENTER_EIP, value, When::default());
         assert_eq!(cpu.msrs.sysenter_eip, 0x1234_5678);
+    }
+
+    #[test]
+    fn cpuid_can_be_made_to_fault() {
+        let mut machine = Machine::long64();
+        let fault = msr::MISC_FEATURES_CPUID_FAULT;
+        assert_eq!(machine.cpu.write_msr(msr::MISC_FEATURES_ENABLES, fault, When::default()), MsrWrite::Done);
+        let op = Op::new(crate::cpuid::cpuid);
+        machine.with(|cpu, env| crate::cpuid::cpuid(cpu, env, &op)).expect("CPL 0");
+        machine.set_cpl(3);
+        let result = machine.with(|cpu, env| crate::cpuid::cpuid(cpu, env, &op));
+        assert_eq!(machine.outcome(result), Err((x86defs::vector::GP, Some(0))));
     }
 }

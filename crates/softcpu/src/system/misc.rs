@@ -6,6 +6,7 @@ use super::require_cpl0;
 use crate::cpu::{Activity, Cpu};
 use crate::engine::Env;
 use crate::exec::addr;
+use crate::msr::Kept;
 use crate::op::{Flow, Op, Step, Stop, Width, slot};
 use crate::segment::{FS, GS};
 
@@ -78,14 +79,14 @@ pub fn rdtsc(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
 /// RDTSCP.
 pub fn rdtscp(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     rdtsc(cpu, env, op)?;
-    let aux = cpu.msrs.tsc_aux as u32;
+    let aux = cpu.msrs.get(Kept::TscAux) as u32;
     u32::set(&mut cpu.regs, RCX, aux);
     Ok(Flow::Sync)
 }
 
 /// RDPID.
 pub fn rdpid(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
-    cpu.regs[slot(op.dst)] = cpu.msrs.tsc_aux;
+    cpu.regs[slot(op.dst)] = cpu.msrs.get(Kept::TscAux);
     Ok(Flow::Sync)
 }
 
@@ -97,7 +98,9 @@ pub fn rdpmc(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
 /// SWAPGS.
 pub fn swapgs(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
     require_cpl0(cpu)?;
-    std::mem::swap(&mut cpu.segs[usize::from(GS)].base, &mut cpu.msrs.kernel_gs_base);
+    let base = cpu.seg(GS).base;
+    cpu.segs[usize::from(GS)].base = cpu.msrs.get(Kept::KernelGsBase);
+    cpu.msrs.set(Kept::KernelGsBase, base);
     Ok(Flow::Sync)
 }
 
@@ -158,7 +161,7 @@ mod tests {
         let mut machine = Machine::long64();
         machine.now = 1_000;
         machine.cpu.tsc_offset = 1 << 32;
-        machine.cpu.msrs.tsc_aux = 7;
+        machine.cpu.msrs.set(Kept::TscAux, 7);
         let op = Op::new(rdtscp);
         machine.with(|cpu, env| rdtscp(cpu, env, &op)).expect("allowed");
         assert_eq!(machine.cpu.regs[..3], [1_000, 7, 1]);
