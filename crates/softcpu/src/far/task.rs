@@ -263,8 +263,8 @@ impl Cpu {
         let ext = source.ext();
         self.rip = state.ip;
         for (register, &value) in self.regs.iter_mut().zip(&state.registers) {
-            // A 16-bit task leaves the upper halves undefined.
-            *register = if layout.bytes == 2 { *register & !0xFFFF | value } else { value };
+            // A 16-bit TSS has no upper halves. The manual leaves them undefined; a 386 fills them with ones.
+            *register = if layout.bytes == 2 { 0xFFFF_0000 | value } else { value };
         }
         self.cr0 |= cr::CR0_TS;
         // Breakpoints that are local to a task (SDM vol. 3 section 18.2.4).
@@ -393,6 +393,19 @@ mod tests {
         machine.with(|cpu, env| iret(cpu, env, &Op { size: 4, len: 1, ..Op::new(iret) })).expect("back");
         assert_eq!((machine.cpu.rip, machine.cpu.seg(TR).selector), (0x107, 0x18));
         assert_eq!(machine.cpu.system_flags & rflags::NT, 0);
+    }
+
+    #[test]
+    fn a_16_bit_task_has_ones_in_the_upper_halves() {
+        let mut machine = machine();
+        machine.gdt(&[(0x20, 0x0000_8100_5000_002B)]);
+        for (offset, value) in [(0x0E, 0x0777_u32), (0x10, 0x1234_0002), (0x22, 0x0008_0010), (0x26, 0x0010_0010)] {
+            machine.store32(OTHER + offset, value);
+        }
+        machine.cpu.regs[0] = 0x1111_1111;
+        machine.with(|cpu, env| jmp_far_ptr(cpu, env, &jump(0x20))).expect("switched");
+        let cpu = &machine.cpu;
+        assert_eq!((cpu.rip, cpu.regs[0], cpu.regs[1]), (0x777, 0xFFFF_1234, 0xFFFF_0000));
     }
 
     #[test]
