@@ -223,6 +223,27 @@ pub struct X80 {
     pub sign_exponent: u16,
 }
 
+impl X80 {
+    /// From sign and exponent, and significand.
+    pub const fn new(sign_exponent: u16, significand: u64) -> Self {
+        Self { significand, sign_exponent }
+    }
+
+    /// From the ten bytes that it takes in memory.
+    pub fn from_bytes(bytes: [u8; 10]) -> Self {
+        let wide = bytes.iter().rev().fold(0, |value, &byte| value << 8 | u128::from(byte));
+        Self::new((wide >> 64) as u16, wide as u64)
+    }
+
+    /// The ten bytes that it takes in memory.
+    pub fn to_bytes(self) -> [u8; 10] {
+        let mut bytes = [0; 10];
+        bytes[..8].copy_from_slice(&self.significand.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.sign_exponent.to_le_bytes());
+        bytes
+    }
+}
+
 impl Format for X80 {
     const PRECISION: u32 = 64;
     const EXPONENT_BITS: u32 = 15;
@@ -279,5 +300,12 @@ mod tests {
         let normal = X80 { significand: 1 << 63, sign_exponent: 1 }.unpack();
         assert!(pseudo.denormal && !normal.denormal);
         assert_eq!(pseudo.exponent, normal.exponent);
+    }
+
+    #[test]
+    fn ten_bytes() {
+        let value = X80::new(0xC123, 0x8877_6655_4433_2211);
+        assert_eq!(value.to_bytes(), [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x23, 0xC1]);
+        assert_eq!(X80::from_bytes(value.to_bytes()), value);
     }
 }

@@ -31,3 +31,4 @@ pub use context::{Context, Precision, Rounding, Rules, flag};
 pub use convert::{Integer, convert, from_i64, from_u64, round_to_integral, scale, to_integer};
 pub use format::{Class, F16, F32, F64, Format, Unpacked, X80};
 pub use remainder::{Quotient, Remainder, remainder};
+pub use round::{Exact, round_full};

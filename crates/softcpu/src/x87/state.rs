@@ -1,5 +1,7 @@
 //! The x87 registers, SDM vol. 1 section 8.1. MMX registers are the significands of R0–R7 (SDM vol. 1 section 9.2).
 
+use softfloat::X80;
+
 /// Exception flags in FSW, and masks in FCW: IE, DE, ZE, OE, UE, PE.
 pub const EXCEPTIONS: u16 = 0x3F;
 /// FSW.SF: the invalid operation was a stack overflow (C1 = 1) or underflow (C1 = 0).
@@ -30,34 +32,6 @@ const MMX_EXPONENT: u16 = 0xFFFF;
 /// The eleven bits of FOP.
 const OPCODE: u16 = 0x7FF;
 
-/// An 80-bit register as it lies in memory, whatever it may encode.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Extended {
-    /// Significand, with its explicit integer bit.
-    pub significand: u64,
-    /// Sign in bit 15, biased exponent below.
-    pub sign_exponent: u16,
-}
-
-impl Extended {
-    /// From sign and exponent, and significand.
-    pub const fn new(sign_exponent: u16, significand: u64) -> Self {
-        Self { significand, sign_exponent }
-    }
-    /// From the ten bytes in memory.
-    pub fn from_bytes(bytes: [u8; 10]) -> Self {
-        let wide = bytes.iter().rev().fold(0, |value, &byte| value << 8 | u128::from(byte));
-        Self { significand: wide as u64, sign_exponent: (wide >> 64) as u16 }
-    }
-    /// The ten bytes in memory.
-    pub fn to_bytes(self) -> [u8; 10] {
-        let mut bytes = [0; 10];
-        bytes[..8].copy_from_slice(&self.significand.to_le_bytes());
-        bytes[8..].copy_from_slice(&self.sign_exponent.to_le_bytes());
-        bytes
-    }
-}
-
 /// Where the last instruction, or its operand, was: offset and selector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pointer {
@@ -84,7 +58,7 @@ pub enum Tag {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fpu {
     /// R0–R7.
-    registers: [Extended; 8],
+    registers: [X80; 8],
     /// One bit for each of R0–R7: it holds something.
     valid: u8,
     /// Which of R0–R7 is ST(0).
@@ -111,7 +85,7 @@ impl Default for Fpu {
 impl Fpu {
     /// The initial configuration of XSAVE's x87 component: as FNINIT leaves it, with empty registers zero.
     pub const INITIAL: Self = Self {
-        registers: [Extended::new(0, 0); 8],
+        registers: [X80::new(0, 0); 8],
         valid: 0,
         top: 0,
         control: CONTROL_INIT,
@@ -198,12 +172,12 @@ impl Fpu {
     }
     /// The contents of ST(`i`), even if it is empty.
     #[inline]
-    pub fn st(&self, i: u8) -> Extended {
+    pub fn st(&self, i: u8) -> X80 {
         self.registers[self.physical(i)]
     }
     /// Change the contents of ST(`i`), but not its tag.
     #[inline]
-    pub fn set_st(&mut self, i: u8, value: Extended) {
+    pub fn set_st(&mut self, i: u8, value: X80) {
         self.registers[self.physical(i)] = value;
     }
     /// Whether ST(`i`) is empty.
@@ -237,7 +211,7 @@ impl Fpu {
         self.valid = (0..8).filter(|i| word >> (2 * i) & 3 != Tag::Empty as u16).fold(0, |tags, i| tags | 1 << i);
     }
     fn tag(&self, physical: usize) -> Tag {
-        let Extended { significand, sign_exponent } = self.registers[physical];
+        let X80 { significand, sign_exponent } = self.registers[physical];
         if self.valid >> physical & 1 == 0 {
             return Tag::Empty;
         }
@@ -270,7 +244,7 @@ impl Fpu {
     /// Change an MMX register. The instruction calls [`Fpu::enter_mmx`] as well.
     #[inline]
     pub fn set_mmx(&mut self, number: u8, value: u64) {
-        self.registers[usize::from(number & 7)] = Extended::new(MMX_EXPONENT, value);
+        self.registers[usize::from(number & 7)] = X80::new(MMX_EXPONENT, value);
     }
     /// What every MMX instruction but EMMS does (SDM vol. 1 section 9.5.1): TOP is 0 and all registers are tagged valid.
     #[inline]
@@ -295,10 +269,10 @@ mod tests {
         let reset = Fpu::default();
         assert_eq!((reset.control(), reset.status(), reset.tag_word()), (0x40, 0, 0x5555));
         let mut fpu = reset;
-        fpu.set_st(0, Extended::new(0x3FFF, 1 << 63));
+        fpu.set_st(0, X80::new(0x3FFF, 1 << 63));
         fpu.initialise();
         assert_eq!((fpu.control(), fpu.status(), fpu.tag_word()), (0x37F, 0, 0xFFFF));
-        assert_eq!(fpu.st(0), Extended::new(0x3FFF, 1 << 63), "FNINIT keeps contents");
+        assert_eq!(fpu.st(0), X80::new(0x3FFF, 1 << 63), "FNINIT keeps contents");
     }
 
     #[test]
@@ -324,7 +298,7 @@ mod tests {
         for (i, (sign_exponent, significand)) in
             [(0, 0), (0xBFFF, 1 << 63), (0x3FFF, 1), (0x7FFF, 1 << 63), (0, 1 << 63)].into_iter().enumerate()
         {
-            fpu.set_st(i as u8, Extended::new(sign_exponent, significand));
+            fpu.set_st(i as u8, X80::new(sign_exponent, significand));
         }
         assert_eq!(fpu.tag_word(), 0xFC00 | 0b10_10_10_00_01);
     }
@@ -334,17 +308,10 @@ mod tests {
         let mut fpu = Fpu::INITIAL;
         fpu.set_top(3);
         fpu.set_mmx(1, 42);
-        assert_eq!(fpu.st(6), Extended::new(0xFFFF, 42));
+        assert_eq!(fpu.st(6), X80::new(0xFFFF, 42));
         fpu.enter_mmx();
         assert_eq!((fpu.top(), fpu.tag_word(), fpu.mmx(1)), (0, 0x5555 & !0xC | 8, 42));
         fpu.leave_mmx();
         assert_eq!(fpu.tag_word(), 0xFFFF);
-    }
-
-    #[test]
-    fn ten_bytes() {
-        let value = Extended::new(0xC123, 0x8877_6655_4433_2211);
-        assert_eq!(value.to_bytes(), [0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x23, 0xC1]);
-        assert_eq!(Extended::from_bytes(value.to_bytes()), value);
     }
 }
