@@ -267,6 +267,7 @@ impl Cpu {
             *register = if layout.bytes == 2 { 0xFFFF_0000 | value } else { value };
         }
         self.cr0 |= cr::CR0_TS;
+        self.availability_changed();
         // Breakpoints that are local to a task (SDM vol. 3 section 18.2.4).
         let dr7 = self.debug.dr7() & !0x155;
         self.debug.set_dr7(dr7);

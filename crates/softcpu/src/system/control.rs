@@ -87,6 +87,7 @@ impl Cpu {
         if changed & CR0_TRANSLATION != 0 {
             self.tlb.flush();
         }
+        self.availability_changed();
         self.segments_changed();
         Ok(())
     }
@@ -138,6 +139,7 @@ impl Cpu {
         if changed & CR4_TRANSLATION != 0 {
             self.tlb.flush();
         }
+        self.availability_changed();
         self.segments_changed();
         Ok(())
     }
@@ -318,6 +320,19 @@ mod tests {
         machine.cpu.features.l7_ebx = 0;
         let result = machine.with(|cpu, env| cpu.write_cr4(env, pae | cr::CR4_SMEP));
         assert_eq!(machine.outcome(result), GP0, "not announced");
+    }
+
+    #[test]
+    fn vectors_become_available_and_unavailable() {
+        use crate::vector::available::Available;
+        let mut machine = Machine::protected32();
+        machine.with(|cpu, env| cpu.write_cr4(env, cr::CR4_OSFXSR)).expect("announced");
+        assert!(machine.cpu.available.has(Available::SSE));
+        let cr0 = machine.cpu.cr0 | cr::CR0_TS;
+        machine.with(|cpu, env| cpu.write_cr0(env, cr0)).expect("allowed");
+        assert!(!machine.cpu.available.has(Available::SSE));
+        machine.with(|cpu, env| clts(cpu, env, &Op::new(clts))).expect("CPL 0");
+        assert!(machine.cpu.available.has(Available::SSE));
     }
 
     #[test]
