@@ -90,6 +90,8 @@ class Memory:
         """Raises MemoryRangeError."""
     def write(self, gpa: int, data: bytes | bytearray | memoryview) -> None:
         """All or nothing. Raises MemoryRangeError."""
+    def clear(self, gpa: int, length: int) -> None:
+        """Zero a range, all or nothing; pages that are zero anyway cost nothing. Raises MemoryRangeError."""
     def read_int(self, gpa: int, size: int) -> int:
         """Little-endian, size 1, 2, 4 or 8. Raises MemoryRangeError."""
     def write_int(self, gpa: int, size: int, value: int) -> None:

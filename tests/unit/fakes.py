@@ -57,6 +57,9 @@ class FakeMemory:
             if gpa + offset not in self.read_only:
                 self._data[gpa + offset] = byte
 
+    def clear(self, gpa: int, length: int) -> None:
+        self.write(gpa, bytes(length))
+
     def read_int(self, gpa: int, size: int) -> int:
         return int.from_bytes(self.read(gpa, size), "little")
 

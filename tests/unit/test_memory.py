@@ -71,6 +71,17 @@ def test_integers() -> None:
     assert memory.read_int(0x100, 2) == 0xFFFE
 
 
+def test_clear() -> None:
+    """Just the range, whole pages or not; a range that is not all RAM stays as it is."""
+    with pv.Machine(memory="1M") as machine:
+        memory = machine.memory
+        memory.write(0x1000, b"\1" * 0x3000)
+        memory.clear(0x1FFF, 0x1002)
+        assert memory.read(0x1000, 0x3000) == b"\1" * 0xFFF + bytes(0x1002) + b"\1" * 0xFFF
+        with pytest.raises(pv.GuestMemoryError):
+            memory.clear(MIB - 1, 2)
+
+
 def test_outside() -> None:
     """The error says where and how much."""
     with pytest.raises(

@@ -46,7 +46,7 @@ impl PageBits {
 struct Inner {
     region: MmapRegion<()>,
     dirty: PageBits,
-    /// Written at least once.
+    /// May hold something: written since it was zero.
     touched: PageBits,
     code: PageBits,
     /// Set when a page with its code bit was written through [`GuestMemory::write_bytes`].
@@ -208,6 +208,42 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Zero `len` bytes at `gpa`, as [`GuestMemory::write_bytes`] would. Pages that are zero anyway cost nothing, so that it
+    /// takes as long as what was written there before did.
+    ///
+    /// # Errors
+    /// [`Error::NotRam`] if some byte is not RAM; nothing is then written.
+    pub fn clear(&self, gpa: u64, len: u64) -> Result<(), Error> {
+        let Some(offset) = self.find_range(gpa, len)? else { return Ok(()) };
+        let end = offset + len;
+        let word_of = |offset: u64| (offset / PAGE_SIZE / 64) as usize;
+        for (index, word) in (word_of(offset)..).zip(&self.inner.touched.0[word_of(offset)..=word_of(end - 1)]) {
+            let mut bits = word.load(Relaxed);
+            while bits != 0 {
+                let page = index as u64 * 64 + u64::from(bits.trailing_zeros());
+                bits &= bits - 1;
+                let (from, to) = (offset.max(page * PAGE_SIZE), end.min((page + 1) * PAGE_SIZE));
+                if from < to {
+                    self.clear_in_page(page, from, to - from);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Zero `len` bytes at `offset`, which lie in `page`.
+    fn clear_in_page(&self, page: u64, offset: RamOffset, len: u64) {
+        assert!(offset <= self.size && len <= self.size - offset);
+        // SAFETY: in bounds of the mapping by the assertion.
+        unsafe { self.base.add(offset as usize).write_bytes(0, len as usize) };
+        self.note_write(offset, len);
+        if len == PAGE_SIZE {
+            self.inner.touched.clear(page);
+            // Engines that opened the page for stores must open it again, which marks it touched.
+            self.inner.dirty_cleared.store(true, Relaxed);
+        }
+    }
+
     /// Where a guest-physical range is in RAM; `None` if it is empty. Below and above the hole are not adjacent in
     /// guest-physical space, so a valid range lies in one of them.
     fn find_range(&self, gpa: u64, len: u64) -> Result<Option<RamOffset>, Error> {
@@ -286,7 +322,7 @@ impl GuestMemory {
         pages
     }
 
-    /// RAM offsets of the pages that were ever written, ascending: all others are zero.
+    /// RAM offsets of the pages that may hold something, ascending: all others are zero.
     pub fn touched_pages(&self) -> impl Iterator<Item = RamOffset> + '_ {
         self.inner.touched.0.iter().enumerate().filter(|(_, word)| word.load(Relaxed) != 0).flat_map(|(index, word)| {
             let bits = word.load(Relaxed);
@@ -340,6 +376,23 @@ mod tests {
         assert!(memory.take_code_writes().is_empty());
         memory.set_code(0x3000, false);
         assert!(memory.open_for_stores(0x3008));
+    }
+
+    #[test]
+    fn clearing_zeroes_just_the_range() {
+        let memory = GuestMemory::new(0x10_0000).unwrap();
+        memory.write_bytes(0x1000, &[1; 0x3000]).unwrap();
+        memory.set_code(0x3000, true);
+        memory.take_dirty_pages();
+        memory.clear(0x1800, 0x2000).unwrap();
+        let mut bytes = [0; 0x4000];
+        memory.read_bytes(0x1000, &mut bytes).unwrap();
+        let ones = |range: std::ops::Range<usize>| bytes[range].iter().filter(|&&byte| byte == 1).count();
+        assert_eq!((ones(0..0x800), ones(0x800..0x2800), ones(0x2800..0x3000)), (0x800, 0, 0x800));
+        assert_eq!(memory.take_dirty_pages(), [0x1000, 0x2000, 0x3000]);
+        assert_eq!(memory.take_code_writes(), [(0x3000, 0x800)]);
+        assert_eq!(memory.touched_pages().collect::<Vec<_>>(), [0x1000, 0x3000], "a page of zeros is as good as new");
+        assert!(memory.clear(0x10_0000 - 1, 2).is_err());
     }
 
     #[test]

@@ -38,6 +38,10 @@ impl Memory {
         self.0.write_bytes(gpa, &data.to_vec(py)?).map_err(memory_error)
     }
 
+    fn clear(&self, gpa: u64, length: u64) -> PyResult<()> {
+        self.0.clear(gpa, length).map_err(memory_error)
+    }
+
     fn read_int(&self, gpa: u64, size: usize) -> PyResult<u64> {
         let mut bytes = [0; 8];
         self.0.read_bytes(gpa, &mut bytes[..int_size(size)?]).map_err(memory_error)?;

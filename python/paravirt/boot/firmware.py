@@ -33,7 +33,7 @@ PC_AT = 0xFC
 
 def write_firmware_state(memory: GuestMemory) -> None:
     """Write vectors, the code that they lead to, and the BIOS data area."""
-    memory.write(layout.IVT, b"".join(_vector(number) for number in range(NUM_VECTORS)))
+    memory.write(layout.IVT, INTERRUPT_VECTORS)
     bios = layout.BIOS
     memory.write(bios + IRET_OFFSET, IRET)
     memory.write(bios + MASTER_EOI_OFFSET, MASTER_EOI)
@@ -51,6 +51,9 @@ def _vector(number: int) -> bytes:
     else:
         offset = IRET_OFFSET
     return struct.pack("<HH", offset, layout.BIOS_SEGMENT)
+
+
+INTERRUPT_VECTORS = b"".join(_vector(number) for number in range(NUM_VECTORS))
 
 
 def _write_data_area(memory: GuestMemory) -> None:

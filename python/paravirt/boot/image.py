@@ -107,19 +107,4 @@ def write_segments(memory: GuestMemory, segments: Iterable[Segment]) -> None:
     """Write segments and zero what is behind their data."""
     for segment in segments:
         memory.write(segment.gpa, segment.data)
-        clear(memory, segment.gpa + len(segment.data), segment.memory_size - len(segment.data))
-
-
-def clear(memory: GuestMemory, gpa: int, length: int) -> None:
-    """Zero a range that lies in RAM, touching no page that is zero anyway: it would cost host memory."""
-    end = gpa + length
-    while gpa < end:
-        step = min(_CLEAR_STEP, end - gpa)
-        zeros = _ZEROS if step == _CLEAR_STEP else bytes(step)
-        if memory.read(gpa, step) != zeros:
-            memory.write(gpa, zeros)
-        gpa += step
-
-
-_CLEAR_STEP = 64 << 10
-_ZEROS = bytes(_CLEAR_STEP)
+        memory.clear(segment.gpa + len(segment.data), segment.memory_size - len(segment.data))
