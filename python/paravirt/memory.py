@@ -82,7 +82,7 @@ class GuestMemory:
             raise GuestMemoryError(gpa, len(data)) from None
 
     def clear(self, gpa: int, length: int) -> None:
-        """Zero `length` bytes at `gpa`, all or nothing. Pages that are zero anyway cost neither time nor host memory."""
+        """Zero `length` bytes at `gpa`, all or nothing. Pages that are zero already cost neither time nor memory."""
         try:
             self._native.clear(gpa, length)
         except (_native.MemoryRangeError, OverflowError):
