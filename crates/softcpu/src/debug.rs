@@ -262,6 +262,47 @@ mod tests {
         assert_eq!(until_debug(&mut machine, &code), (10, 2));
     }
 
+    /// A machine in real mode that watches accesses to four bytes at the top of its stack, with a handler for vector 30h.
+    fn watching_the_stack(distance: u64, kind: u64) -> Machine {
+        let mut machine = Machine::new(Mode::Real);
+        machine.poke(4 * 0x30, &(CODE as u32 + 0x40).to_le_bytes());
+        machine.poke(CODE + 0x40, &[0x90, 0x90, 0xCF]);
+        let cpu = machine.cpu();
+        cpu.debug.addresses[0] = cpu.regs[4] - distance;
+        cpu.debug.set_dr7(1 | kind << 16 | 1 << 18);
+        cpu.rights_changed();
+        machine
+    }
+
+    #[test]
+    fn what_an_interrupt_pushes_is_watched() {
+        // int 30h: FLAGS, CS, IP; the trap comes in the handler, before anything of it has run.
+        assert_eq!(until_debug(&mut watching_the_stack(4, RW_WRITE), &[0xCD, 0x30]), (0x40, 1));
+        let mut machine = watching_the_stack(4, RW_WRITE);
+        machine.inject(0x30);
+        assert_eq!(until_debug(&mut machine, &[0x90]), (0x40, 1), "not by an instruction");
+        assert_eq!(machine.cpu().debug.pending, 0);
+        // iret reads it back.
+        let mut machine = watching_the_stack(4, RW_ACCESS);
+        machine.cpu().debug.set_dr7(0);
+        machine.cpu().rights_changed();
+        machine.inject(0x30);
+        machine.run_budget(1);
+        machine.cpu().debug.set_dr7(1 | RW_ACCESS << 16 | 1 << 18);
+        machine.cpu().rights_changed();
+        machine.cpu().rip = CODE;
+        assert_eq!(until_debug(&mut machine, &[0xCF, 0x90]), (0, 1));
+    }
+
+    #[test]
+    fn a_faulting_instruction_hits_no_breakpoint() {
+        let mut machine = watching_the_stack(0, RW_ACCESS);
+        // pop word ptr [0FFFFh]: the stack is read, the word wraps.
+        let top = machine.cpu().regs[4];
+        assert_eq!(machine.run(&[0x8F, 0x06, 0xFF, 0xFF]), Err(vector::GP));
+        assert_eq!((machine.cpu().debug.pending, machine.cpu().regs[4]), (0, top));
+    }
+
     #[test]
     fn general_detect_guards_the_registers() {
         let mut machine = Machine::new(Mode::Protected32);

@@ -887,6 +887,7 @@ impl Engine {
         }
         let shadow_before = cpu.interrupt_shadow;
         cpu.debug.stepping = cpu.system_flags & rflags::TF != 0;
+        let held_traps = cpu.debug.pending;
         // RF is for one instruction: it is off when the instruction loads flags, and on again if it must be restarted.
         let resume = cpu.system_flags & rflags::RF;
         cpu.system_flags &= !resume;
@@ -917,7 +918,11 @@ impl Engine {
                 self.cpus[index].interrupt_shadow = false;
                 self.single_step_trap(bus)
             }
-            Err(stop) => self.stopped(bus, stop),
+            Err(stop) => {
+                // Breakpoints that it hit before it failed are hit again when it is restarted.
+                self.cpus[index].debug.pending = held_traps;
+                self.stopped(bus, stop)
+            }
         }
     }
 
@@ -974,12 +979,18 @@ impl Engine {
         if cpu.debug.stepping {
             cpu.debug.pending |= x86defs::dr::DR6_BS;
         }
-        if cpu.debug.pending == 0 {
-            return None;
-        }
+        if cpu.debug.pending == 0 { None } else { self.debug_trap(bus).into_exit() }
+    }
+
+    /// #DB with what is pending.
+    fn debug_trap(&mut self, bus: &mut dyn Bus) -> Outcome {
+        let cpu = &mut self.cpus[self.current];
         let payload = std::mem::take(&mut cpu.debug.pending);
         cpu.fault = crate::cpu::Fault { vector: vector::DB, error_code: None, payload };
-        self.stopped(bus, Stop::Fault)
+        match self.stopped(bus, Stop::Fault) {
+            Some(exit) => Outcome::Exit(exit),
+            None => Outcome::Delivered,
+        }
     }
 
     /// An instruction did not retire.
@@ -1043,9 +1054,13 @@ impl Engine {
         if let Some((vector, error_code, payload)) = self.injected[index].take() {
             return Some(self.deliver(bus, Event::Exception { vector, error_code, payload }));
         }
-        let cpu = &self.cpus[index];
+        let cpu = &mut self.cpus[index];
         if cpu.interrupt_shadow {
             return None;
+        }
+        // What an instruction's end has not reported: breakpoints on the stack of the last delivery.
+        if cpu.debug.pending != 0 {
+            return Some(self.debug_trap(bus));
         }
         let pending = bus.pending(index);
         if pending.nmi && !cpu.nmi_blocked {

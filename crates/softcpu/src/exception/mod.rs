@@ -118,7 +118,13 @@ impl Cpu {
             }
             let resume = exception.is_some_and(|fault| sets_resume(&fault));
             let delivery = Delivery { error_code, resume, ext: true, ..Delivery::trap(number, self.rip) };
-            match self.deliver_once(env, &delivery) {
+            let held_traps = self.debug.pending;
+            let result = self.deliver_once(env, &delivery);
+            if result.is_err() {
+                // Breakpoints on a stack that could not be used do not count.
+                self.debug.pending = held_traps;
+            }
+            match result {
                 Ok(()) => return Ok(()),
                 Err(Stop::Fault) => {}
                 Err(stop) => return Err(Ok(stop)),

@@ -200,6 +200,11 @@ impl Machine {
         }
     }
 
+    /// Deliver an exception before the next instruction.
+    pub fn inject(&mut self, vector: u8) {
+        self.engine.inject(0, vector, None, 0);
+    }
+
     /// Execute until some exit, at most so many instructions.
     pub fn run_budget(&mut self, budget: u64) {
         self.engine.run(&mut self.bus, budget);

@@ -47,10 +47,13 @@ pub fn into(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
 /// INT1 (ICEBP): a #DB that checks no gate's DPL. In DR6 it reports only what MOV SS has held off.
 pub fn int1(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let delivery = Delivery { ext: true, ..Delivery::trap(vector::DB, next_rip(cpu, op)) };
-    let flow = deliver(cpu, env, &delivery)?;
-    let pending = std::mem::take(&mut cpu.debug.pending);
-    cpu.debug.record(pending);
-    Ok(flow)
+    let held = std::mem::take(&mut cpu.debug.pending);
+    let flow = deliver(cpu, env, &delivery);
+    match flow {
+        Ok(_) => cpu.debug.record(held),
+        Err(_) => cpu.debug.pending = held,
+    }
+    flow
 }
 
 fn software_interrupt(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, number: u8) -> Step {

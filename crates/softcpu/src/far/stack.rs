@@ -92,11 +92,19 @@ impl Stack {
         Ok(self.segment.base.wrapping_add(offset) & 0xFFFF_FFFF)
     }
 
+    /// #AC, for a stack of CPL 3 only: what lies on an inner one is not checked (SDM vol. 3 section 6.15, interrupt 17).
+    fn check_alignment(&self, cpu: &mut Cpu, linear: u64, bytes: u64) -> Result<(), Stop> {
+        let checked = self.access.user && cpu.system_flags & rflags::AC != 0 && cpu.cr0 & cr::CR0_AM != 0;
+        if checked && linear & (bytes - 1) != 0 { Err(cpu.raise_with(vector::AC, 0)) } else { Ok(()) }
+    }
+
     /// Push the low `bytes` (2, 4 or 8) of a value.
     pub fn push(&mut self, cpu: &mut Cpu, env: &mut Env<'_>, bytes: u64, value: u64) -> Result<(), Stop> {
         let pointer = self.moved(bytes.wrapping_neg());
         let linear = self.linear(cpu, pointer, bytes)?;
+        self.check_alignment(cpu, linear, bytes)?;
         cpu.store_with(env, linear, bytes, SS, Access { write: true, ..self.access }, value)?;
+        cpu.debug.note_data(linear, bytes, true);
         self.pointer = pointer;
         Ok(())
     }
@@ -104,7 +112,9 @@ impl Stack {
     /// Pop a value of `bytes` (2, 4 or 8), zero-extended.
     pub fn pop(&mut self, cpu: &mut Cpu, env: &mut Env<'_>, bytes: u64) -> Result<u64, Stop> {
         let linear = self.linear(cpu, self.pointer, bytes)?;
+        self.check_alignment(cpu, linear, bytes)?;
         let value = cpu.load_with(env, linear, bytes, SS, self.access)?;
+        cpu.debug.note_data(linear, bytes, false);
         self.pointer = self.moved(bytes);
         Ok(value)
     }
@@ -129,4 +139,32 @@ fn mask(wide: bool, segment: &Segment) -> u64 {
 fn access(cpu: &Cpu, cpl: u8, wide: bool) -> Access {
     let smap = cpl != 3 && cpu.cr4 & cr::CR4_SMAP != 0 && cpu.system_flags & rflags::AC == 0;
     Access { write: false, fetch: false, user: cpl == 3, smap, wide }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Machine;
+
+    #[test]
+    fn alignment_counts_at_cpl_3_only() {
+        let mut machine = Machine::protected32();
+        machine.cpu.cr0 |= cr::CR0_AM;
+        machine.cpu.set_rflags(rflags::AC);
+        machine.cpu.regs[RSP] = 0x7002;
+        for (cpl, bytes, expected) in
+            [(0, 4, Ok(())), (3, 2, Ok(())), (3, 4, Err((vector::AC, Some(0)))), (3, 8, Err((vector::AC, Some(0))))]
+        {
+            machine.set_cpl(cpl);
+            let mut stack = Stack::current(&machine.cpu);
+            let pushed = machine.with(|cpu, env| stack.push(cpu, env, bytes, 1));
+            assert_eq!(machine.outcome(pushed), expected, "push of {bytes} at CPL {cpl}");
+            let mut stack = Stack::current(&machine.cpu);
+            let popped = machine.with(|cpu, env| stack.pop(cpu, env, bytes).map(|_| ()));
+            assert_eq!(machine.outcome(popped), expected, "pop of {bytes} at CPL {cpl}");
+        }
+        // The inner stack of a call from there, however it lies.
+        let mut inner = Stack::new(&machine.cpu, *machine.cpu.seg(SS), 0x7001, 0, false);
+        machine.with(|cpu, env| inner.push(cpu, env, 4, 1)).expect("not checked");
+    }
 }
