@@ -132,12 +132,14 @@ impl Cpu {
     }
 
     /// #AC: SDM vol. 3 section 6.15. Only at CPL 3 with RFLAGS.AC and CR0.AM, which [`MmuIndex::Checked`] stands for too.
-    fn check_alignment(&mut self, linear: u64, bytes: u64) -> Result<(), Stop> {
+    /// An address that is not canonical is reported as such first.
+    pub fn check_alignment(&mut self, linear: u64, bytes: u64) -> Result<(), Stop> {
         if self.mmu_index == MmuIndex::Checked
             && self.cpl == 3
             && self.system_flags & rflags::AC != 0
             && self.cr0 & cr::CR0_AM != 0
             && linear & (bytes - 1) != 0
+            && (!self.mode.is_64() || self.is_canonical(linear))
         {
             return Err(self.raise_with(vector::AC, 0));
         }

@@ -1,6 +1,6 @@
 //! Whether CPUID announces what an instruction needs.
 
-use iced_x86::{CpuidFeature as F, DecoderOptions, Instruction};
+use iced_x86::{Code, CpuidFeature as F, DecoderOptions, Instruction};
 
 use crate::features::Features;
 
@@ -27,7 +27,15 @@ pub fn decoder_options(features: &Features) -> u32 {
 /// Whether all features are announced that the instruction needs. Those that every CPU with the instruction's mode has, and
 /// those whose handlers look for themselves, count as announced.
 pub fn is_announced(instr: &Instruction, features: &Features) -> bool {
+    if features.amd && is_register_prefetch(instr.code()) {
+        return false;
+    }
     instr.cpuid_features().iter().all(|&feature| announced(feature, features))
+}
+
+/// PREFETCHW and its kin with a register: #UD on AMD (APM vol. 3, PREFETCH), reserved NOPs on Intel.
+fn is_register_prefetch(code: Code) -> bool {
+    matches!(code, Code::Reservednop_rm16_r16_0F0D | Code::Reservednop_rm32_r32_0F0D | Code::Reservednop_rm64_r64_0F0D)
 }
 
 fn announced(feature: F, f: &Features) -> bool {

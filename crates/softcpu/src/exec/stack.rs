@@ -289,6 +289,7 @@ fn enter_sized<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let top = AnyStack::moved(cpu, top, 0u64.wrapping_sub(op.imm));
     // The final stack pointer must be good for a store (SDM vol. 2 ENTER).
     let linear = AnyStack::linear(cpu, top, T::BYTES, true)?;
+    cpu.check_alignment(linear, T::BYTES)?;
     cpu.probe_write(env, linear, T::BYTES, SS)?;
     AnyStack::set(cpu, top);
     T::set(&mut cpu.regs, RBP, T::from_u64(frame));

@@ -181,9 +181,10 @@ impl Element for Cmps {
     const COMPARES: bool = true;
 
     fn step<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
-        let a = load_source::<T>(cpu, env, op)?;
+        // Of two faults AMD's CPUs report that of the second operand; the manuals do not say.
         let linear = destination::<T>(cpu, op, false)?;
         let b = cpu.read::<T>(env, linear, ES)?;
+        let a = load_source::<T>(cpu, env, op)?;
         cpu.flags.sub(a, b, a.wrapping_sub(b));
         advance::<T>(cpu, op, RSI, 1);
         advance::<T>(cpu, op, RDI, 1);

@@ -597,6 +597,44 @@ fn bounds_are_signed_and_inclusive() {
 }
 
 #[test]
+fn prefetch_of_a_register_is_a_nop_on_intel_only() {
+    // prefetchw with a register operand (APM vol. 3 PREFETCH)
+    for (amd, outcome) in [(false, Ok(())), (true, Err(vector::UD))] {
+        let mut machine = prepared(Mode::Long64, &[]);
+        machine.cpu().features.amd = amd;
+        assert_eq!(machine.run(&[0x0F, 0x0D, 0xC8]), outcome);
+    }
+}
+
+/// 64-bit code at CPL 3 with alignment checks.
+fn alignment_checked(regs: &[(usize, u64)]) -> Machine {
+    let mut machine = prepared(Mode::Long64, regs);
+    let cpu = machine.cpu();
+    cpu.cpl = 3;
+    cpu.cr0 |= cr::CR0_AM;
+    cpu.mode_changed();
+    cpu.set_rflags(rflags::AC);
+    machine
+}
+
+#[test]
+fn addresses_are_canonical_before_they_are_aligned() {
+    // mov rax, [rbx]
+    for (address, outcome) in [(DATA, Ok(())), (DATA + 1, Err(vector::AC)), ((1 << 47) + 1, Err(vector::GP))] {
+        assert_eq!(alignment_checked(&[(RBX, address)]).run(&[0x48, 0x8B, 0x03]), outcome, "{address:#x}");
+    }
+}
+
+#[test]
+fn enter_checks_the_alignment_of_where_it_ends() {
+    // enter imm16, 0: the AMD CPU that this was compared with touches the new top of the stack.
+    for (bytes, outcome) in [(8, Ok(())), (4, Err(vector::AC))] {
+        let mut machine = alignment_checked(&[]);
+        assert_eq!(machine.run(&[0xC8, bytes, 0, 0]), outcome, "{bytes}");
+    }
+}
+
+#[test]
 fn x87_is_probed_as_kernels_do() {
     // fninit; fnstsw ax; fnstcw [ebx]
     let code = [0xDB, 0xE3, 0xDF, 0xE0, 0xD9, 0x3B];

@@ -100,8 +100,8 @@ pub fn arpl(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let destination = if register {
         u16::get(&cpu.regs, op.dst)
     } else {
-        let linear = addr::linear(cpu, op.seg, addr::effective(cpu, op), 2, true)?;
-        cpu.read_for_write::<u16>(env, linear, op.seg)?
+        // A load, and a store only where there is something to change: page faults say so.
+        addr::read_operand::<u16>(cpu, env, op)?
     };
     let rpl = u16::get(&cpu.regs, op.src) & attr::RPL;
     let lower = destination & attr::RPL < rpl;
