@@ -28,7 +28,7 @@ pub fn differences(case: &Case, host: &Outcome, guest: &Outcome) -> Vec<String> 
     let memory = host.memory.iter().zip(&guest.memory).enumerate();
     let mut wrong = memory.filter(|(_, (host, guest))| host != guest);
     if let Some((offset, _)) = wrong.next() {
-        let last = wrong.last().map_or(offset, |(last, _)| last);
+        let last = wrong.next_back().map_or(offset, |(last, _)| last);
         let range = offset..(last + 1).min(offset + 32);
         line(
             &format!("memory at {:#x}..={:#x}", SCRATCH + offset as u64, SCRATCH + last as u64),

@@ -169,6 +169,8 @@ fn has_undefined_result(instr: &Instruction) -> bool {
     match instr.mnemonic() {
         // A count above the operand size (SDM vol. 2, SHLD).
         M::Shld | M::Shrd => instr.op1_register().size() == 2,
+        // Discouraged (SDM vol. 2, MOVSXD), and AMD loads 32 bits of memory, as alignment checks show.
+        M::Movsxd => instr.op0_register().size() == 2 && instr.op1_kind() == OpKind::Memory,
         // SDM vol. 2, BSWAP: of 16-bit registers it is undefined.
         M::Bswap => instr.op0_register().size() == 2,
         _ => false,
