@@ -62,10 +62,14 @@ pub const L1_EDX_SSE: u32 = 1 << 25;
 pub const L7_EBX_FSGSBASE: u32 = 1 << 0;
 /// Leaf 7 EBX: IA32_TSC_ADJUST.
 pub const L7_EBX_TSC_ADJUST: u32 = 1 << 1;
+/// Leaf 7 EBX: FDP is updated by exceptions that are not masked only.
+pub const L7_EBX_FDP_EXCPTN_ONLY: u32 = 1 << 6;
 /// Leaf 7 EBX: SMEP.
 pub const L7_EBX_SMEP: u32 = 1 << 7;
 /// Leaf 7 EBX: INVPCID.
 pub const L7_EBX_INVPCID: u32 = 1 << 10;
+/// Leaf 7 EBX: FCS and FDS are deprecated, and saved as zero.
+pub const L7_EBX_NO_FCS_FDS: u32 = 1 << 13;
 /// Leaf 7 EBX: SMAP.
 pub const L7_EBX_SMAP: u32 = 1 << 20;
 /// Leaf 7 ECX: UMIP.

@@ -10,6 +10,7 @@ mod system_table;
 mod vector_float;
 mod vector_integer;
 mod vector_operands;
+mod x87;
 
 use iced_x86::{Decoder, DecoderError, Instruction};
 

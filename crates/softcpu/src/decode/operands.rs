@@ -178,6 +178,11 @@ fn address_size(bytes: &[u8], mode: CodeMode) -> u8 {
     }
 }
 
+/// An instruction's bytes from its opcode on.
+pub fn behind_prefixes(bytes: &[u8], mode: CodeMode) -> &[u8] {
+    &bytes[bytes.iter().take_while(|&&byte| is_prefix(byte, mode)).count()..]
+}
+
 fn is_prefix(byte: u8, mode: CodeMode) -> bool {
     matches!(byte, 0x26 | 0x2E | 0x36 | 0x3E | 0x64..=0x67 | 0xF0 | 0xF2 | 0xF3)
         || (mode.is_64() && matches!(byte, 0x40..=0x4F))

@@ -4,7 +4,7 @@ use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 
 use super::operands::{Operands, segment};
 use super::vector_operands::VectorOperands;
-use super::{vector_float, vector_integer};
+use super::{vector_float, vector_integer, x87};
 use crate::cpu::CodeMode;
 use crate::exec::form::Place;
 use crate::exec::stack::Pushed;
@@ -12,7 +12,6 @@ use crate::exec::string::{self, repeat};
 use crate::exec::{alu, atomic, bcd, bits, bmi, branch, flagops, misc, mov, muldiv, shift, stack};
 use crate::op::{Handler, Op};
 use crate::vector::encoding::Encoded;
-use crate::x87;
 
 /// What comes behind an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +31,8 @@ pub fn select(instr: &Instruction, bytes: &[u8], at: u16, mode: CodeMode) -> (Op
     let (run, behind) = if let Some(run) = vector(o) {
         (run, Behind::Next)
     } else if let Some(run) = arithmetic(o).or_else(|| data(o)).or_else(|| other(o)) {
+        (run, Behind::Next)
+    } else if let Some(run) = x87::select(o, bytes) {
         (run, Behind::Next)
     } else if let Some(run) = transfer(o) {
         (run, Behind::End)
@@ -401,7 +402,7 @@ fn conditional(o: &mut Operands<'_>) -> Option<Handler> {
     }
 }
 
-/// String instructions, single flags, hints and the x87 instructions that probe.
+/// String instructions, single flags and hints.
 fn other(o: &mut Operands<'_>) -> Option<Handler> {
     if o.instr.is_string_instruction() {
         return string_op(o);
@@ -437,13 +438,6 @@ fn other(o: &mut Operands<'_>) -> Option<Handler> {
             o.target();
             branch::bound
         }
-        M::Fninit => x87::fninit,
-        M::Fnclex => x87::fnclex,
-        M::Fnstsw if o.is_register(0) => x87::fnstsw_ax,
-        M::Fnstsw => x87::fnstsw_mem,
-        M::Fnstcw => x87::fnstcw,
-        M::Fldcw => x87::fldcw,
-        M::Wait => x87::wait,
         _ => return None,
     })
 }

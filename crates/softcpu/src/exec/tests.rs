@@ -645,6 +645,4 @@ fn x87_is_probed_as_kernels_do() {
         machine.cpu().cr0 |= bit;
         assert_eq!(machine.run(&code), Err(vector::NM));
     }
-    // fadd is not implemented
-    assert_eq!(Machine::new(Mode::Protected32).run(&[0xD8, 0xC1]), Err(vector::UD));
 }

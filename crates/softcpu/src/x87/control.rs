@@ -64,3 +64,16 @@ pub fn wait(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
     cpu.x87_settled(env)?;
     Ok(Flow::Next)
 }
+
+/// FNOP.
+pub fn fnop(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    cpu.x87_ready(env)?;
+    cpu.note_x87(op);
+    Ok(Flow::Next)
+}
+
+/// FNENI, FNDISI, FNSETPM: control instructions of the 8087 and 80287 that do nothing since the 80387 (SDM vol. 3 section 23.18.7).
+pub fn nothing(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
+    cpu.x87_available()?;
+    Ok(Flow::Next)
+}
