@@ -25,6 +25,7 @@ mod exec;
 mod far;
 mod features;
 mod flags;
+mod lam;
 mod mem;
 mod mmu;
 mod msr;

@@ -51,6 +51,7 @@ impl Cpu {
             let part = (bytes - done).min(8);
             if self.tlb.write(self.mmu_index, self.wrap(linear.wrapping_add(done)), part).is_none() {
                 let access = self.data_access(true);
+                let linear = self.untagged(linear);
                 self.locate(env, self.wrap(linear.wrapping_add(done)), part, seg, access)?;
             }
             done += part;
@@ -111,6 +112,7 @@ impl Cpu {
     #[inline(never)]
     fn read_slow(&mut self, env: &mut Env<'_>, linear: u64, bytes: u64, seg: u8, write: bool) -> Result<u64, Stop> {
         self.check_alignment(linear, bytes)?;
+        let linear = self.untagged(linear);
         let access = self.data_access(write);
         let value = self.load_with(env, linear, bytes, seg, access)?;
         if self.mmu_index == MmuIndex::Checked {
@@ -123,6 +125,7 @@ impl Cpu {
     #[inline(never)]
     fn write_slow(&mut self, env: &mut Env<'_>, linear: u64, bytes: u64, seg: u8, value: u64) -> Result<(), Stop> {
         self.check_alignment(linear, bytes)?;
+        let linear = self.untagged(linear);
         let access = self.data_access(true);
         self.store_with(env, linear, bytes, seg, access, value)?;
         if self.mmu_index == MmuIndex::Checked {
@@ -188,6 +191,7 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     pub fn read_bytes<const N: usize>(&mut self, env: &mut Env<'_>, linear: u64, seg: u8) -> Result<[u8; N], Stop> {
+        let linear = self.untagged(linear);
         let access = self.data_access(false);
         let (first, second) = self.locate(env, linear, N as u64, seg, access)?;
         let mut bytes = [0; N];
@@ -207,6 +211,7 @@ impl Cpu {
     #[cold]
     #[inline(never)]
     pub fn write_bytes(&mut self, env: &mut Env<'_>, linear: u64, seg: u8, bytes: &[u8]) -> Result<(), Stop> {
+        let linear = self.untagged(linear);
         let access = self.data_access(true);
         let (first, second) = self.locate(env, linear, bytes.len() as u64, seg, access)?;
         let in_ram = |gpa: u64| self.mem.offset(gpa).is_some();

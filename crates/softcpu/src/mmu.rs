@@ -7,6 +7,7 @@ use x86defs::{cpuid, cr, paging::*};
 
 use crate::cpu::Cpu;
 use crate::engine::Env;
+use crate::msr::Kept;
 use crate::op::Stop;
 
 /// Rights and kind of an access.
@@ -337,10 +338,12 @@ impl Page {
 
     /// Whether protection keys forbid the access: SDM vol. 3 section 4.6.2.
     fn locked_by_key(&self, cpu: &Cpu, access: Access) -> bool {
-        if cpu.cr4 & cr::CR4_PKE == 0 || !cpu.long_mode() || !self.rights.user || access.fetch {
+        let (flag, register) =
+            if self.rights.user { (cr::CR4_PKE, cpu.pkru) } else { (cr::CR4_PKS, cpu.msrs.get(Kept::Pkrs) as u32) };
+        if cpu.cr4 & flag == 0 || !cpu.long_mode() || access.fetch {
             return false;
         }
-        let rights = cpu.pkru >> (2 * self.key);
+        let rights = register >> (2 * self.key);
         let (access_disable, write_disable) = (rights & 1 != 0, rights & 2 != 0);
         access_disable || write_disable && access.write && (access.user || cpu.cr0 & cr::CR0_WP != 0)
     }
@@ -598,6 +601,28 @@ mod tests {
             }
             assert_eq!(walk(&mut machine, PAGE, access), expected.map(|()| FRAME), "{pkru:#x} {access:?}");
         }
+    }
+
+    #[test]
+    fn protection_keys_of_supervisor_pages() {
+        use crate::msr::{MsrWrite, When};
+        let mut machine = machine();
+        machine.cpu.cr4 |= cr::CR4_PKS;
+        machine.store64(PTE, FRAME | RW | 5 << PTE_PKEY_SHIFT);
+        for (pkrs, access, expected) in [
+            (0, WRITE, Ok(FRAME)),
+            (1 << 10, READ, Err(PF_P | PF_PK)),
+            (1 << 11, READ, Ok(FRAME)),
+            (1 << 11, WRITE, Err(PF_P | PF_W | PF_PK)),
+            (!(3 << 10) & 0xFFFF_FFFF, WRITE, Ok(FRAME)),
+        ] {
+            let index = x86defs::msr::PKRS;
+            assert_eq!(machine.cpu.write_msr(index, pkrs, When::default()), MsrWrite::Done);
+            assert_eq!(walk(&mut machine, PAGE, access), expected, "{pkrs:#x} {access:?}");
+        }
+        machine.cpu.pkru = u32::MAX;
+        machine.cpu.cr4 |= cr::CR4_PKE;
+        assert_eq!(walk(&mut machine, PAGE, WRITE), Ok(FRAME), "PKRU is for user pages");
     }
 
     #[test]

@@ -207,7 +207,7 @@ pub fn everything() -> CpuidTable {
     CpuidTable::new(vec![
         entry(0, [0x1F, 0x756E_6547, 0x6C65_746E, 0x4965_6E69]),
         entry(1, [0x806E9, 0, u32::MAX, u32::MAX]),
-        entry(7, [0, u32::MAX, u32::MAX, u32::MAX]),
+        entry(7, [u32::MAX, u32::MAX, u32::MAX, u32::MAX]),
         entry(0x8000_0000, [0x8000_0008, 0, 0, 0]),
         entry(0x8000_0001, [0, 0, u32::MAX, u32::MAX]),
         entry(0x8000_0008, [0x3930, 0, 0, 0]),

@@ -82,6 +82,10 @@ pub const L7_ECX_OSPKE: u32 = 1 << 4;
 pub const L7_ECX_LA57: u32 = 1 << 16;
 /// Leaf 7 ECX: RDPID.
 pub const L7_ECX_RDPID: u32 = 1 << 22;
+/// Leaf 7 ECX: protection keys for supervisor pages.
+pub const L7_ECX_PKS: u32 = 1 << 31;
+/// Leaf 7.1 EAX: linear-address masking.
+pub const L7_1_EAX_LAM: u32 = 1 << 26;
 /// Leaf 7 EDX: IBRS and IBPB (Intel's enumeration).
 pub const L7_EDX_SPEC_CTRL: u32 = 1 << 26;
 /// Leaf 7 EDX: STIBP (Intel's enumeration).

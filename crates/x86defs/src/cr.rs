@@ -70,11 +70,17 @@ pub const CR4_SMAP: u64 = 1 << 21;
 pub const CR4_PKE: u64 = 1 << 22;
 /// CR4.CET.
 pub const CR4_CET: u64 = 1 << 23;
-/// CR4.PKS.
+/// CR4.PKS, protection keys for supervisor pages.
 pub const CR4_PKS: u64 = 1 << 24;
+/// CR4.LAM_SUP, linear-address masking of supervisor pointers.
+pub const CR4_LAM_SUP: u64 = 1 << 28;
 
 /// CR3: the page table is not to be flushed (MOV to CR3 with PCIDs).
 pub const CR3_NOFLUSH: u64 = 1 << 63;
+/// CR3: linear-address masking of user pointers with metadata in bits 62:57.
+pub const CR3_LAM_U57: u64 = 1 << 61;
+/// CR3: linear-address masking of user pointers with metadata in bits 62:48.
+pub const CR3_LAM_U48: u64 = 1 << 62;
 /// CR3: process-context identifier.
 pub const CR3_PCID: u64 = 0xFFF;
 

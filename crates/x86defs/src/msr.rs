@@ -32,6 +32,8 @@ pub const PAT: u32 = 0x277;
 pub const MTRR_DEF_TYPE: u32 = 0x2FF;
 /// TSC deadline of the local APIC timer.
 pub const TSC_DEADLINE: u32 = 0x6E0;
+/// IA32_PKRS.
+pub const PKRS: u32 = 0x6E1;
 /// First x2APIC register.
 pub const X2APIC_BASE: u32 = 0x800;
 /// Last x2APIC register.

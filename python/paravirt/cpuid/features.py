@@ -108,7 +108,7 @@ IMPLEMENTED: frozenset[str] = frozenset(
         *("pse36", "clflush", "monitor", "cx16", "pcid", "x2apic", "movbe", "popcnt", "tsc-deadline", "rdrand"),
         *("fsgsbase", "tsc_adjust", "bmi1", "smep", "bmi2", "erms", "invpcid", "rdseed", "adx", "smap"),
         *("clflushopt", "clwb", "umip", "pku", "la57", "rdpid", "arat", "lahf_lm", "cr8legacy", "abm"),
-        *("3dnowprefetch", "topoext", "syscall", "nx", "pdpe1gb", "rdtscp", "lm", "invtsc"),
+        *("3dnowprefetch", "topoext", "syscall", "nx", "pdpe1gb", "rdtscp", "lm", "invtsc", "lam", "pks"),
     )
 )
 """What the software CPU does, and nothing else is ever announced. Extend it when the CPU learns more."""

@@ -77,6 +77,7 @@ impl Stack {
     fn linear(&self, cpu: &mut Cpu, pointer: u64, bytes: u64) -> Result<u64, Stop> {
         let offset = pointer & self.mask;
         if self.access.wide {
+            let offset = cpu.untagged(offset);
             let last = offset.wrapping_add(bytes - 1);
             return if cpu.is_canonical(offset) && cpu.is_canonical(last) {
                 Ok(offset)

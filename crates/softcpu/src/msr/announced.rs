@@ -28,6 +28,7 @@ conditions! {
     tsc_aux_amd: |f| f.amd && tsc_aux(f);
     tsc_aux_intel: |f| !f.amd && tsc_aux(f);
     arch_capabilities: |f| f.l7_edx & bit::L7_EDX_ARCH_CAPABILITIES != 0;
+    pks: |f| f.l7_ecx & bit::L7_ECX_PKS != 0;
     spec_ctrl: |f| spec_ctrl_bits(f) != 0;
     pred_cmd: |f| pred_cmd_bits(f) != 0;
     flush_cmd: |f| flush_cmd_bits(f) != 0;

@@ -2,7 +2,7 @@
 
 use x86defs::{cpuid as bit, cr, msr};
 
-use super::{MsrWrite, When, allow};
+use super::{Kept, MsrWrite, When, allow};
 use crate::cpu::{Cpu, HostVendor};
 use crate::segment::{FS, GS};
 
@@ -102,6 +102,20 @@ pub fn write_debugctl(cpu: &mut Cpu, _index: u32, value: u64, _when: When) -> Ms
     let allowed = value & !(DEBUGCTL_LBR | DEBUGCTL_BTF) == 0;
     if allowed {
         cpu.debug.branch_stepping = value & DEBUGCTL_BTF != 0;
+    }
+    allow(allowed)
+}
+
+pub fn read_pkrs(cpu: &Cpu, _index: u32, _when: When) -> Option<u64> {
+    Some(cpu.msrs.get(Kept::Pkrs))
+}
+
+/// The upper half is reserved. Entries of the TLB stand for rights that the keys gave.
+pub fn write_pkrs(cpu: &mut Cpu, _index: u32, value: u64, _when: When) -> MsrWrite {
+    let allowed = value >> 32 == 0;
+    if allowed {
+        cpu.msrs.set(Kept::Pkrs, value);
+        cpu.tlb.flush();
     }
     allow(allowed)
 }

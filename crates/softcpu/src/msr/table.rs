@@ -93,6 +93,8 @@ kept! {
     VirtSpecCtrl,
     /// MISC_FEATURES_ENABLES.
     MiscFeatures,
+    /// IA32_PKRS.
+    Pkrs,
     /// POWER_CTL.
     PowerCtl,
     /// AMD's HWCR.
@@ -184,6 +186,7 @@ pub static TABLE: &[Row] = &[
     one(msr::DRAM_ENERGY_STATUS, if_::intel, Constant(0)),
     one(msr::PP0_ENERGY_STATUS, if_::intel, Constant(0)),
     one(msr::PP1_ENERGY_STATUS, if_::intel, Constant(0)),
+    one(msr::PKRS, if_::pks, Computed(computed::read_pkrs, computed::write_pkrs)),
 
     one(msr::EFER, if_::always, Computed(computed::read_efer, computed::write_efer)),
     one(msr::STAR, if_::syscall, Kept(Kept::Star, 0, Any)),

@@ -15,7 +15,7 @@ use crate::segment::{CS, TR};
 type FeatureWord = fn(&Features) -> u32;
 
 /// Bits of CR4, each with the feature it belongs to: it can be set if that is announced.
-const CR4_FEATURES: [(u64, FeatureWord, u32); 18] = [
+const CR4_FEATURES: [(u64, FeatureWord, u32); 20] = [
     (cr::CR4_VME, |f| f.l1_edx, bit::L1_EDX_VME),
     (cr::CR4_PVI, |f| f.l1_edx, bit::L1_EDX_VME),
     (cr::CR4_TSD, |f| f.l1_edx, bit::L1_EDX_TSC),
@@ -34,6 +34,8 @@ const CR4_FEATURES: [(u64, FeatureWord, u32); 18] = [
     (cr::CR4_SMEP, |f| f.l7_ebx, bit::L7_EBX_SMEP),
     (cr::CR4_SMAP, |f| f.l7_ebx, bit::L7_EBX_SMAP),
     (cr::CR4_PKE, |f| f.l7_ecx, bit::L7_ECX_PKU),
+    (cr::CR4_PKS, |f| f.l7_ecx, bit::L7_ECX_PKS),
+    (cr::CR4_LAM_SUP, |f| f.l7_1_eax, bit::L7_1_EAX_LAM),
 ];
 
 /// Bits of CR4 that can be set.
@@ -43,14 +45,26 @@ fn cr4_allowed(features: &Features) -> u64 {
     announced.fold(cr::CR4_PCE, |allowed, (flag, ..)| allowed | flag)
 }
 
+/// Bits of CR3 above the address that can be set.
+fn cr3_flags(features: &Features) -> u64 {
+    if features.l7_1_eax & bit::L7_1_EAX_LAM != 0 { cr::CR3_LAM_U48 | cr::CR3_LAM_U57 } else { 0 }
+}
+
 /// Bits of CR4 whose change makes PAE paging load its PDPTEs again (SDM vol. 3 section 4.4.1).
 const CR4_PDPTE_BITS: u64 = cr::CR4_PAE | cr::CR4_PSE | cr::CR4_PGE | cr::CR4_SMEP;
 
 /// Bits of CR0 on which translations or their rights depend.
 const CR0_TRANSLATION: u64 = cr::CR0_PE | cr::CR0_WP | cr::CR0_PG;
 /// Bits of CR4, likewise.
-const CR4_TRANSLATION: u64 =
-    cr::CR4_PSE | cr::CR4_PAE | cr::CR4_PGE | cr::CR4_PCIDE | cr::CR4_SMEP | cr::CR4_SMAP | cr::CR4_PKE | cr::CR4_LA57;
+const CR4_TRANSLATION: u64 = cr::CR4_PSE
+    | cr::CR4_PAE
+    | cr::CR4_PGE
+    | cr::CR4_PCIDE
+    | cr::CR4_SMEP
+    | cr::CR4_SMAP
+    | cr::CR4_PKE
+    | cr::CR4_PKS
+    | cr::CR4_LA57;
 
 impl Cpu {
     /// Whether PAE paging (not that of long mode) is in force under these values.
@@ -109,7 +123,7 @@ impl Cpu {
             if self.cr4 & cr::CR4_PCIDE != 0 {
                 value &= !cr::CR3_NOFLUSH;
             }
-            if value >> self.features.physical_bits() != 0 {
+            if (value & !cr3_flags(&self.features)) >> self.features.physical_bits() != 0 {
                 return Err(self.gp0());
             }
         } else if Self::is_pae_paging(self.cr0, self.cr4, self.efer) {
