@@ -225,6 +225,13 @@ def test_forbidden_kernel(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_trace_of_msrs(guest_image: BuildGuest) -> None:
+    """Those that the CPU core owns too: the guest enters long mode."""
+    trace = paravirt("run", guest_image("policy"), "--trace", "msr").stderr
+    assert re.search(r" cpu0 msr +read 0xc0000080 -> 0x0$", trace, re.MULTILINE)
+    assert re.search(r" cpu0 msr +write 0xc0000080 <- 0x101$", trace, re.MULTILINE)
+
+
 def test_full_disk_for_a_trace(guest_image: BuildGuest) -> None:
     """The trace cannot be written: one line, not the guest's success."""
     done = paravirt("run", guest_image("policy"), "--trace", "all", "--trace-file", "/dev/full")

@@ -23,7 +23,6 @@ def test_wall_clock(run_guest: RunGuest) -> None:
     assert "wall clock 1700000000.250000000" in run.expect_success().console
 
 
-@pytest.mark.xfail(strict=True, reason="writes to the TSC do not reach the interface, which has to rewrite the clock")
 def test_clock_after_tsc_write(run_guest: RunGuest, host: str) -> None:
     """KVM rewrites the clock's structure when the guest moves its TSC, so that time goes on evenly."""
     run_guest("kvm", "clock-tsc", host=host, interfaces=[pv.KVM()]).expect_success()

@@ -49,15 +49,20 @@ impl Bus for Board {
         Reply::Done(())
     }
 
+    #[inline]
+    fn claims_msr(&self, index: u32) -> bool {
+        self.claimed_msrs.contains(index.into())
+    }
+
     fn msr_read(&mut self, vcpu: usize, index: u32) -> Reply<u64> {
-        if self.claimed_msrs.contains(index.into()) {
+        if self.claims_msr(index) {
             return Reply::Exit;
         }
         self.read_msr(vcpu, index).map_or_else(|Refused| Reply::Fault, Reply::Done)
     }
 
     fn msr_write(&mut self, vcpu: usize, index: u32, value: u64) -> Reply<()> {
-        if self.claimed_msrs.contains(index.into()) {
+        if self.claims_msr(index) {
             return Reply::Exit;
         }
         self.write_msr(vcpu, index, value).map_or_else(|Refused| Reply::Fault, Reply::Done)

@@ -152,8 +152,13 @@ impl Inner {
             EngineExit::MmioWrite { vcpu, gpa, size, value } => {
                 value_of(board.mmio_write(vcpu, gpa, size.into(), value), |()| 0)
             }
-            EngineExit::MsrRead { vcpu, index } => value_of(board.msr_read(vcpu, index), |v| v),
-            EngineExit::MsrWrite { vcpu, index, value } => value_of(board.msr_write(vcpu, index, value), |()| 0),
+            EngineExit::MsrRead { vcpu, index } => {
+                Some(engine.read_msr(board, vcpu, index).map_or(Answer::Fault, Answer::Value))
+            }
+            EngineExit::MsrWrite { vcpu, index, value } => {
+                let written = engine.write_msr(board, vcpu, index, value);
+                Some(if written { Answer::Value(0) } else { Answer::Fault })
+            }
             EngineExit::Cpuid { vcpu, leaf, subleaf } => {
                 let enabled = board.apic_base(vcpu) & x86defs::msr::APIC_BASE_ENABLE != 0;
                 Some(Answer::Cpuid(engine.cpu(vcpu).cpuid_now(leaf, subleaf, enabled)))

@@ -47,7 +47,11 @@ pub trait Bus {
     fn port_read(&mut self, vcpu: usize, port: u16, size: usize) -> Reply<u32>;
     /// OUT, size 1, 2 or 4.
     fn port_write(&mut self, vcpu: usize, port: u16, size: usize, value: u32) -> Reply<()>;
-    /// RDMSR of an MSR that the CPU core does not own (local APIC, TSC deadline, hypervisor).
+    /// Whether an MSR is served here although the CPU core may own it: whoever is above the engine wants to see it.
+    fn claims_msr(&self, _index: u32) -> bool {
+        false
+    }
+    /// RDMSR of an MSR that the CPU core does not own (local APIC, TSC deadline, hypervisor), or that is claimed.
     fn msr_read(&mut self, vcpu: usize, index: u32) -> Reply<u64>;
     /// WRMSR, likewise.
     fn msr_write(&mut self, vcpu: usize, index: u32, value: u64) -> Reply<()>;

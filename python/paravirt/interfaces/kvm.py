@@ -71,6 +71,8 @@ KVM_HC_SCHED_YIELD = 11
 
 KVM_CLOCK_PAIRING_WALLCLOCK = 0
 
+MSR_TSC = 0x10
+MSR_TSC_ADJUST = 0x3B
 MSR_KVM_WALL_CLOCK = 0x11
 MSR_KVM_SYSTEM_TIME = 0x12
 MSR_KVM_WALL_CLOCK_NEW = 0x4B56_4D00
@@ -263,6 +265,27 @@ class KVM(Interface):
         self._vcpus[vcpu.index].system_time = value
         if value & KVM_MSR_ENABLED:
             self._write_clock(vcpu, value & ~KVM_MSR_ENABLED)
+
+    @msr_read(MSR_TSC, MSR_TSC)
+    @msr_read(MSR_TSC_ADJUST, MSR_TSC_ADJUST)
+    def read_tsc(self, vcpu: Vcpu, index: int) -> int:
+        """Return what the CPU has."""
+        try:
+            return vcpu.rdmsr(index)
+        except KeyError:
+            raise GuestFault from None
+
+    @msr_write(MSR_TSC, MSR_TSC)
+    @msr_write(MSR_TSC_ADJUST, MSR_TSC_ADJUST)
+    def write_tsc(self, vcpu: Vcpu, index: int, value: int) -> None:
+        """Let the CPU do it. A clock that counts from the TSC is then written anew, so that time goes on evenly."""
+        try:
+            vcpu.wrmsr(index, value)
+        except KeyError:
+            raise GuestFault from None
+        system_time = self._vcpus[vcpu.index].system_time
+        if system_time & KVM_MSR_ENABLED:
+            self._write_clock(vcpu, system_time & ~KVM_MSR_ENABLED)
 
     def _write_clock(self, vcpu: Vcpu, gpa: int) -> None:
         """The origin is virtual time 0, where the reference TSC was 0: the same for all vCPUs unless a guest has set

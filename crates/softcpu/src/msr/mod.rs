@@ -148,7 +148,9 @@ pub fn rdmsr(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
         return Err(cpu.gp0());
     }
     let index = cpu.regs[1] as u32;
-    let value = match cpu.read_msr(index, When::now(env)) {
+    let claimed = env.bus.claims_msr(index);
+    let own = if claimed { None } else { cpu.read_msr(index, When::now(env)) };
+    let value = match own {
         Some(value) => value,
         None => cpu.ask_bus(env, |vcpu, env| env.bus.msr_read(vcpu, index), |vcpu| Exit::MsrRead { vcpu, index })?,
     };
@@ -164,7 +166,9 @@ pub fn wrmsr(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
     }
     let index = cpu.regs[1] as u32;
     let value = cpu.regs[0] & 0xFFFF_FFFF | cpu.regs[2] << 32;
-    match cpu.write_msr(index, value, When::now(env)) {
+    let claimed = env.bus.claims_msr(index);
+    let own = if claimed { MsrWrite::Unknown } else { cpu.write_msr(index, value, When::now(env)) };
+    match own {
         MsrWrite::Done => {}
         MsrWrite::TscOffset => {
             let now = env.now_ns();
