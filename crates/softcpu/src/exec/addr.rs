@@ -143,6 +143,14 @@ pub fn read_operand<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Resu
     cpu.read(env, linear, op.seg)
 }
 
+/// Load a part of the memory operand, `displacement` bytes from its beginning, as an access of its own: its offset wraps at the
+/// address size, and its limit is checked alone. So do processors with the second halves of far pointers and of BOUND's limits.
+pub fn read_part<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, displacement: u64) -> Result<T, Stop> {
+    let offset = sum(cpu, op).wrapping_add(displacement) & size_mask(op.address);
+    let linear = linear(cpu, op.seg, offset, T::BYTES, false)?;
+    cpu.read(env, linear, op.seg)
+}
+
 /// Replace the memory operand by what `f` makes of it and the flags, in any mode. Gives the old value; nothing has changed if
 /// it fails. End the handler as [`Cpu::write`] says.
 pub fn update_operand<T: Width>(

@@ -317,15 +317,12 @@ pub fn ret(size: u8, kind: Kind) -> Handler {
 /// BOUND: two signed bounds in memory.
 pub fn bound(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let bytes = u64::from(op.size);
-    let offset = addr::effective(cpu, op);
-    let linear = addr::linear(cpu, op.seg, offset, 2 * bytes, false)?;
-    let upper = cpu.wrap(linear.wrapping_add(bytes));
     let index = cpu.regs[slot(op.dst)];
     let ok = if op.size == 2 {
-        let (low, high) = (cpu.read::<u16>(env, linear, op.seg)?, cpu.read::<u16>(env, upper, op.seg)?);
+        let (low, high) = (addr::read_operand::<u16>(cpu, env, op)?, addr::read_part::<u16>(cpu, env, op, bytes)?);
         (low as i16..=high as i16).contains(&(index as i16))
     } else {
-        let (low, high) = (cpu.read::<u32>(env, linear, op.seg)?, cpu.read::<u32>(env, upper, op.seg)?);
+        let (low, high) = (addr::read_operand::<u32>(cpu, env, op)?, addr::read_part::<u32>(cpu, env, op, bytes)?);
         (low as i32..=high as i32).contains(&(index as i32))
     };
     if ok { Ok(Flow::Next) } else { Err(cpu.raise(vector::BR)) }

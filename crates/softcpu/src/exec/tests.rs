@@ -596,6 +596,28 @@ fn bounds_are_signed_and_inclusive() {
     }
 }
 
+/// As a processor does it: the parts of a far pointer, and of BOUND's limits, are accesses of their own.
+#[test]
+fn second_parts_of_operands_wrap_at_the_address_size() {
+    for (offset, outcome) in
+        [(0xFFFC_u64, Ok(())), (0xFFFD, Err(vector::GP)), (0xFFFE, Ok(())), (0xFFFF, Err(vector::GP))]
+    {
+        for (code, ax) in [(&[0xC4, 0x07][..], 0x0201), (&[0x62, 0x07], 7)] {
+            let mut machine = prepared(Mode::Real, &[(RAX, 7), (RBX, offset)]);
+            let base = machine.cpu().seg(DS).base;
+            for (i, byte) in (0..).zip([1, 2, 0, 0x7F]) {
+                machine.poke(base + ((offset + i) & 0xFFFF), &[byte]);
+            }
+            // BOUND: 0x0201 is more than 7.
+            let expected = if code[0] == 0x62 && outcome.is_ok() { Err(vector::BR) } else { outcome };
+            assert_eq!(machine.run(code), expected, "{code:x?} {offset:x}");
+            if expected.is_ok() {
+                assert_eq!((reg(&mut machine, RAX), machine.cpu().seg(ES).selector), (ax, 0x7F00));
+            }
+        }
+    }
+}
+
 #[test]
 fn prefetch_of_a_register_is_a_nop_on_intel_only() {
     // prefetchw with a register operand (APM vol. 3 PREFETCH)

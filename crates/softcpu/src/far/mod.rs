@@ -29,14 +29,12 @@ use crate::op::{Op, Stop};
 /// Offset and selector of a far pointer in memory.
 pub fn read_pointer(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(u64, u16), Stop> {
     let bytes = u64::from(op.size);
-    let linear = addr::linear(cpu, op.seg, addr::effective(cpu, op), bytes + 2, false)?;
     let offset = match bytes {
-        2 => cpu.read::<u16>(env, linear, op.seg)?.into(),
-        4 => cpu.read::<u32>(env, linear, op.seg)?.into(),
-        _ => cpu.read::<u64>(env, linear, op.seg)?,
+        2 => addr::read_operand::<u16>(cpu, env, op)?.into(),
+        4 => addr::read_operand::<u32>(cpu, env, op)?.into(),
+        _ => addr::read_operand::<u64>(cpu, env, op)?,
     };
-    let linear = cpu.wrap(linear.wrapping_add(bytes));
-    let selector = cpu.read::<u16>(env, linear, op.seg)?;
+    let selector = addr::read_part::<u16>(cpu, env, op, bytes)?;
     Ok((offset, selector))
 }
 
