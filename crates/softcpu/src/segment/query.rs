@@ -119,7 +119,10 @@ pub fn arpl(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
 
 #[cfg(test)]
 mod tests {
+    use x86defs::vector;
+
     use super::*;
+    use crate::segment::DS;
     use crate::testing::Machine;
 
     fn op(size: u8) -> Op {
@@ -153,7 +156,20 @@ mod tests {
     fn not_in_real_mode() {
         let mut machine = Machine::real();
         let result = machine.with(|cpu, env| verr(cpu, env, &op(2)));
-        assert_eq!(machine.outcome(result), Err((x86defs::vector::UD, None)));
+        assert_eq!(machine.outcome(result), Err((vector::UD, None)));
+    }
+
+    #[test]
+    fn arpl_that_changes_nothing_needs_no_right_to_write() {
+        for (source, outcome) in [(1, Ok(())), (3, Err((vector::GP, Some(0))))] {
+            let mut machine = Machine::protected32();
+            machine.cpu.segs[usize::from(DS)].attributes &= !attr::RW;
+            machine.cpu.regs[1] = source;
+            machine.store32(0x6000, 0x12);
+            let op = Op { disp: 0x6000, seg: DS, address: 4, extra: 0, ..op(2) };
+            let result = machine.with(|cpu, env| arpl(cpu, env, &op)).map(|_| ());
+            assert_eq!(machine.outcome(result), outcome);
+        }
     }
 
     #[test]
