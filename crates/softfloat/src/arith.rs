@@ -158,16 +158,26 @@ pub fn sqrt<F: Format>(cx: &mut Context, a: Unpacked) -> F {
     round(cx, Exact { sign: false, exponent: half, significand: root << 64 | below << 62 })
 }
 
-/// a · b + c with one rounding, for formats up to [`F64`](crate::F64).
+/// The signs of a fused multiply-add. They apply to numbers: a NaN that is the result keeps its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Negate {
+    /// −(a · b).
+    pub product: bool,
+    /// − c.
+    pub addend: bool,
+}
+
+/// ±a · b ± c with one rounding, for formats up to [`F64`](crate::F64).
 ///
-/// NaNs count in the order of the arguments. 0 · ∞ + NaN is that NaN without IE (SDM vol. 1 section 14.5.3).
-pub fn fused_multiply_add<F: Format>(cx: &mut Context, a: Unpacked, b: Unpacked, c: Unpacked) -> F {
+/// NaNs count in the order of the arguments. 0 · ∞ + NaN is that NaN (SDM vol. 1 section 14.5.3).
+pub fn fused_multiply_add<F: Format>(cx: &mut Context, a: Unpacked, b: Unpacked, c: Unpacked, negate: Negate) -> F {
     const { assert!(F::PRECISION <= 53) };
     let (a, b, c) = (cx.operand(a), cx.operand(b), cx.operand(c));
     if let Some(nan) = cx.nan(&[a, b, c]) {
         return F::nan(nan);
     }
-    let sign = a.sign ^ b.sign;
+    let c = Unpacked { sign: c.sign ^ negate.addend, ..c };
+    let sign = a.sign ^ b.sign ^ negate.product;
     let Some(class) = product_class(a.class, b.class) else { return F::nan(cx.invalid()) };
     if class == Class::Infinity && c.is_infinity() && sign != c.sign {
         return F::nan(cx.invalid());
@@ -282,9 +292,18 @@ mod tests {
         // (1 + ε)² − (1 + 2ε) = ε², which is nothing after two roundings.
         let of = |value: f64| F64(value.to_bits()).unpack();
         let a = of(1.0 + f64::EPSILON);
-        let result = fused_multiply_add::<F64>(&mut cx, a, a, of(-(1.0 + 2.0 * f64::EPSILON)));
+        let result = fused_multiply_add::<F64>(
+            &mut cx,
+            a,
+            a,
+            of(1.0 + 2.0 * f64::EPSILON),
+            Negate { addend: true, ..Negate::default() },
+        );
         assert_eq!(f64::from_bits(result.0), f64::EPSILON * f64::EPSILON);
         assert_eq!(cx.flags, 0);
-        assert_eq!(fused_multiply_add::<F64>(&mut cx, of(0.0), of(f64::INFINITY), of(1.0)).0, 0xFFF8_0000_0000_0000);
+        assert_eq!(
+            fused_multiply_add::<F64>(&mut cx, of(0.0), of(f64::INFINITY), of(1.0), Negate::default()).0,
+            0xFFF8_0000_0000_0000
+        );
     }
 }

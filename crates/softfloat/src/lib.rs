@@ -25,7 +25,7 @@ mod format;
 mod remainder;
 mod round;
 
-pub use arith::{add, div, fused_multiply_add, mul, sqrt, sub};
+pub use arith::{Negate, add, div, fused_multiply_add, mul, sqrt, sub};
 pub use compare::{Compare, compare};
 pub use context::{Context, Precision, Rounding, Rules, flag};
 pub use convert::{Integer, convert, from_i64, from_u64, round_to_integral, scale, to_integer};

@@ -16,13 +16,14 @@ pub struct VectorOperands<'o, 'i> {
 }
 
 impl<'o, 'i> VectorOperands<'o, 'i> {
-    /// Look at an instruction; `None` if it has neither a vector or MMX register as operand nor a VEX prefix.
+    /// Look at an instruction; `None` if it has neither a vector or MMX register as operand nor a VEX prefix, nor MXCSR.
     pub fn new(operands: &'o mut Operands<'i>) -> Option<Self> {
         let instr = operands.instr;
         let vex = instr.encoding() == EncodingKind::VEX;
         let registers = || (0..instr.op_count()).filter_map(|i| register(operands, i));
         let wide = registers().any(Register::is_ymm) || instr.memory_size().size() == 32;
-        if !vex && !registers().any(|register| register.is_xmm() || register.is_mm()) {
+        let control = matches!(instr.mnemonic(), Mnemonic::Ldmxcsr | Mnemonic::Stmxcsr);
+        if !vex && !control && !registers().any(|register| register.is_xmm() || register.is_mm()) {
             return None;
         }
         let encoded = match (vex, wide) {

@@ -11,6 +11,7 @@
 pub mod arithmetic;
 pub mod available;
 pub mod encoding;
+pub mod float;
 pub mod lane;
 pub mod lanewise;
 pub mod logic;

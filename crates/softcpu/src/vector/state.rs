@@ -5,6 +5,9 @@ use super::lane::Lane;
 /// MXCSR after RESET and after FNINIT-like initialisation: all exceptions masked (SDM vol. 1 section 10.2.3).
 pub const MXCSR_INIT: u32 = 0x1F80;
 
+/// The bits of MXCSR that exist: all of the low half. Others are #GP(0).
+pub const MXCSR_MASK: u32 = 0xFFFF;
+
 /// A YMM register; its low lane is the XMM register.
 pub type Ymm = [Lane; 2];
 
