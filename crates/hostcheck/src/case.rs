@@ -46,6 +46,8 @@ pub struct Item {
     pub undefined_flags: u64,
     /// C0–C3 of the x87 status word, likewise.
     pub undefined_conditions: u16,
+    /// An instruction before it computes something that CPUs need not agree on to the last bit.
+    pub approximate: bool,
 }
 
 /// One generated sequence with its inputs.

@@ -2,12 +2,14 @@
 
 use guestmem::GuestMemory;
 use softcpu::{Cpu, Engine, EngineConfig};
+use softfloat::X80;
 use vcpu::{Bus, Clock, Exit, Pending, Register, Reply, StopReason};
 use x86defs::{cr, rflags, segment as attr, vector};
 
 use crate::case::{Case, Exception, Mode, Outcome, State};
 use crate::host;
 use crate::layout::{CODE, GS_BASE, PAGE, READABLE, SCRATCH, WRITABLE, selector};
+use crate::xsave::Xsave;
 
 const RAM: u64 = 1 << 20;
 /// Guest-physical addresses: the three upper levels of the page tables, two page tables, the scratch area, code.
@@ -149,13 +151,57 @@ fn load(cpu: &mut Cpu, state: &State) {
     cpu.regs[..16].copy_from_slice(&state.regs);
     cpu.set_register(Register::Rip, state.rip).expect("any value fits");
     cpu.set_rflags(state.rflags);
+    load_extended(cpu, &state.xsave);
     cpu.debug.pending = 0;
 }
 
 fn store(cpu: &Cpu, before: &State) -> State {
     let mut state = State { rip: cpu.rip, rflags: cpu.rflags() & !rflags::RF, ..before.clone() };
     state.regs.copy_from_slice(&cpu.regs[..16]);
+    store_extended(cpu, &mut state.xsave);
     state
+}
+
+/// Load x87, SSE and AVX state as XRSTOR64 would.
+fn load_extended(cpu: &mut Cpu, image: &Xsave) {
+    let fpu = &mut cpu.fpu;
+    fpu.set_control(image.fcw());
+    fpu.set_status(image.fsw());
+    fpu.set_abridged_tags(image.ftw());
+    fpu.set_opcode(image.fop());
+    fpu.instruction.offset = image.fip();
+    fpu.data.offset = image.fdp();
+    for i in 0..8 {
+        let (significand, sign_exponent) = image.st(i);
+        fpu.set_st(i as u8, X80::new(sign_exponent, significand));
+    }
+    let lane = |value: u128| [value as u64, (value >> 64) as u64];
+    for i in 0..16 {
+        cpu.vector.set_ymm(i as u8, [lane(image.xmm(i)), lane(image.ymm_high(i))]);
+    }
+    cpu.vector.mxcsr = image.mxcsr();
+}
+
+/// Store x87, SSE and AVX state as XSAVE64 would.
+fn store_extended(cpu: &Cpu, image: &mut Xsave) {
+    let fpu = &cpu.fpu;
+    image.set_fcw(fpu.control());
+    image.set_fsw(fpu.status());
+    image.set_ftw(fpu.abridged_tags());
+    image.set_fop(fpu.opcode());
+    image.set_fip(fpu.instruction.offset);
+    image.set_fdp(fpu.data.offset);
+    for i in 0..8 {
+        let X80 { significand, sign_exponent } = fpu.st(i as u8);
+        image.set_st(i, (significand, sign_exponent));
+    }
+    let number = |lane: [u64; 2]| u128::from(lane[0]) | u128::from(lane[1]) << 64;
+    for i in 0..16 {
+        let [low, high] = cpu.vector.ymm(i as u8);
+        image.set_xmm(i, number(low));
+        image.set_ymm_high(i, number(high));
+    }
+    image.set_mxcsr(cpu.vector.mxcsr);
 }
 
 /// A bus with nothing on it: cases touch RAM only.

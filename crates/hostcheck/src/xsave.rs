@@ -98,13 +98,14 @@ impl Xsave {
     pub fn set_mxcsr(&mut self, value: u32) {
         self.set(MXCSR, &value.to_le_bytes());
     }
-    /// ST(i): 80 bits.
-    pub fn st(&self, i: usize) -> [u8; 10] {
-        self.get(ST + 16 * i)
+    /// ST(i): significand, then sign and exponent.
+    pub fn st(&self, i: usize) -> (u64, u16) {
+        (u64::from_le_bytes(self.get(ST + 16 * i)), u16::from_le_bytes(self.get(ST + 16 * i + 8)))
     }
     /// Change it.
-    pub fn set_st(&mut self, i: usize, value: [u8; 10]) {
-        self.set(ST + 16 * i, &value);
+    pub fn set_st(&mut self, i: usize, (significand, sign_exponent): (u64, u16)) {
+        self.set(ST + 16 * i, &significand.to_le_bytes());
+        self.set(ST + 16 * i + 8, &sign_exponent.to_le_bytes());
     }
     /// XMM register.
     pub fn xmm(&self, i: usize) -> u128 {

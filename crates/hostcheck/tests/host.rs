@@ -39,4 +39,11 @@ families! {
     integer = Integer,
     string = String,
     bmi = Bmi,
+    x87 = X87,
+    mmx = Mmx,
+    sse = Sse,
+    sse_float = SseFloat,
+    avx = Avx,
+    avx_float = AvxFloat,
+    crypto = Crypto,
 }

@@ -2,6 +2,7 @@
 
 use x86defs::rflags;
 
+use super::values;
 use crate::case::{Mode, State};
 use crate::catalogue::Family;
 use crate::layout::{SCRATCH, WRITABLE};
@@ -65,17 +66,63 @@ fn extended(random: &mut Random, family: Family) -> Xsave {
         image.set_xmm(i, vector(random, family));
         image.set_ymm_high(i, vector(random, family));
     }
+    if matches!(family, Family::SseFloat | Family::AvxFloat) {
+        image.set_mxcsr(mxcsr(random));
+    }
+    if matches!(family, Family::X87 | Family::Mmx | Family::SseFloat) {
+        x87(random, family, &mut image);
+    }
     image
 }
 
-/// 128 bits for a vector register or memory.
-fn vector(random: &mut Random, family: Family) -> u128 {
-    let mut word = || word(random, family);
-    u128::from(word()) << 64 | u128::from(word())
+/// Exceptions mostly masked; everything else as it comes.
+fn mxcsr(random: &mut Random) -> u32 {
+    const MASKS: u32 = 0x1F80;
+    let value = random.next() as u32 & 0xFFFF;
+    let value = if random.percent(70) { value | MASKS } else { value };
+    // Not that every result is flushed.
+    if random.percent(50) { value & !0x8040 } else { value }
 }
 
-fn word(random: &mut Random, _family: Family) -> u64 {
-    random.integer()
+/// Control and status words that go together: no exception waits, but in a few cases.
+fn x87(random: &mut Random, family: Family, image: &mut Xsave) {
+    const EXCEPTIONS: u16 = 0x3F;
+    let mut control = 0x40 | random.next() as u16 & 0x1F3F;
+    if random.percent(75) {
+        control |= EXCEPTIONS;
+    }
+    // Double extended precision.
+    if random.percent(60) {
+        control |= 0x300;
+    }
+    let mut status = random.next() as u16 & 0x7F7F;
+    if random.percent(95) || family != Family::X87 {
+        status &= control | !EXCEPTIONS;
+    }
+    if status & !control & EXCEPTIONS != 0 {
+        status |= 0x8080;
+    }
+    image.set_fcw(control);
+    image.set_fsw(status);
+    image.set_ftw(match random.below(10) {
+        0..5 => 0xFF,
+        5 => 0,
+        _ => random.next() as u8,
+    });
+    for i in 0..8 {
+        image.set_st(i, values::extended(random));
+    }
+}
+
+/// 128 bits for a vector register.
+fn vector(random: &mut Random, family: Family) -> u128 {
+    // Small numbers are what gathers want for an index, and shuffles and shifts for a count.
+    if !family.is_float() && random.percent(25) {
+        let mask = random.pick(&[0x0000_00FF_0000_00FF, 0x1F, 0x0F0F_0F0F_0F0F_0F0F]);
+        return u128::from(random.next() & mask) << 64 | u128::from(random.next() & mask);
+    }
+    let kind = values::Kind::draw(random, family);
+    u128::from(kind.word(random)) << 64 | u128::from(kind.word(random))
 }
 
 /// Contents of memory.
@@ -84,6 +131,14 @@ pub fn memory(random: &mut Random, family: Family, size: usize) -> Vec<u8> {
     if family == Family::String {
         return (0..size).map(|_| random.pick(&[0, 0, 0, 0x11, 0xFF])).collect();
     }
-    let words = std::iter::repeat_with(|| word(random, family).to_le_bytes());
-    words.take(size / 8).flatten().collect()
+    let mut bytes = Vec::with_capacity(size);
+    // Lines of one kind each, so that whole vectors make sense.
+    while bytes.len() < size {
+        let kind = values::Kind::draw(random, family);
+        for _ in 0..4 {
+            bytes.extend(kind.pair(random).to_le_bytes());
+        }
+    }
+    bytes.truncate(size);
+    bytes
 }

@@ -9,6 +9,7 @@ mod memory;
 mod operands;
 mod recipes;
 mod tracker;
+mod values;
 
 use iced_x86::{Code, Decoder, DecoderOptions, Encoder, Instruction};
 
@@ -110,18 +111,16 @@ struct Sequence {
     items: Vec<Item>,
     tracker: Tracker,
     encoder: Encoder,
-    /// The last instruction is invalid: nothing comes behind it.
-    over: bool,
 }
 
 impl Sequence {
     fn new(mode: Mode, tracker: Tracker, base: u64) -> Self {
         let encoder = Encoder::new(mode.bits());
-        Self { mode, base, code: Vec::new(), items: Vec::new(), tracker, encoder, over: false }
+        Self { mode, base, code: Vec::new(), items: Vec::new(), tracker, encoder }
     }
 
     fn is_over(&self) -> bool {
-        self.over
+        self.tracker.is_over()
     }
 
     /// Address of the next instruction.

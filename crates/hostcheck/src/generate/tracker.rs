@@ -15,12 +15,14 @@ pub struct Tracker {
     regs: [Option<u64>; 16],
     /// [`RflagsBits`] that the manual leaves undefined by now.
     undefined: u32,
+    /// A result is known to within an ulp only: nothing may come behind it.
+    approximate: bool,
 }
 
 impl Tracker {
     /// Everything is known.
     pub fn new(mode: Mode, state: &State) -> Self {
-        Self { mode, regs: state.regs.map(Some), undefined: 0 }
+        Self { mode, regs: state.regs.map(Some), undefined: 0, approximate: false }
     }
 
     /// The value of a general register, if it is known.
@@ -63,7 +65,7 @@ impl Tracker {
         let undefined_flags = FLAGS.iter().filter(|flag| self.undefined & flag.0 != 0).map(|flag| flag.1).sum();
         let undefined_conditions =
             CONDITIONS.iter().filter(|flag| self.undefined & flag.0 != 0).map(|flag| flag.1).sum();
-        Item { start, end, undefined_flags, undefined_conditions }
+        Item { start, end, undefined_flags, undefined_conditions, approximate: self.approximate }
     }
 
     /// Whether `bytes` of memory at an address are ours, reserved, or not addressable at all.
@@ -74,6 +76,11 @@ impl Tracker {
         [ours, non_canonical]
             .iter()
             .any(|range| range.contains(&address) && range.contains(&address.saturating_add(bytes)))
+    }
+
+    /// Whether nothing may come behind what there is.
+    pub fn is_over(&self) -> bool {
+        self.approximate
     }
 
     /// Take note of what an instruction does; false if it must not be there.
@@ -111,6 +118,7 @@ impl Tracker {
             self.undefined &= !instr.rflags_modified();
         }
         self.undefined |= instr.rflags_undefined() | rotated_overflow(instr);
+        self.approximate = is_approximate(instr.mnemonic());
         true
     }
 
@@ -182,4 +190,9 @@ fn has_undefined_result(instr: &Instruction) -> bool {
 fn rotated_overflow(instr: &Instruction) -> u32 {
     let rotates = matches!(instr.mnemonic(), M::Rcl | M::Rcr) && instr.op1_kind() == OpKind::Immediate8;
     if rotates && instr.immediate8() & 0x1F > 1 { RflagsBits::OF } else { RflagsBits::NONE }
+}
+
+/// x87's transcendental functions, of which the manual promises an error below one ulp (SDM vol. 1 section 8.3.10).
+fn is_approximate(mnemonic: M) -> bool {
+    matches!(mnemonic, M::Fsin | M::Fcos | M::Fsincos | M::Fptan | M::Fpatan | M::F2xm1 | M::Fyl2x | M::Fyl2xp1)
 }
