@@ -1,8 +1,6 @@
 //! Which instructions there are: families, drawn from the table of all encodings that `iced-x86` knows.
 
-use iced_x86::{
-    Code, CpuidFeature as F, EncodingKind, FlowControl, Instruction, Mnemonic as M, OpCodeInfo, OpCodeOperandKind as K,
-};
+use iced_x86::{Code, CpuidFeature as F, EncodingKind, FlowControl, Mnemonic as M, OpCodeInfo, OpCodeOperandKind as K};
 
 use crate::case::Mode;
 use crate::host;
@@ -199,11 +197,6 @@ fn is_float(mnemonic: M) -> bool {
     let suffixed = ["ps", "pd", "ss", "sd"].iter().any(|suffix| name.ends_with(suffix));
     // CMPSS compares in 32 predicates that have names of their own; conversions end as they like.
     (name.starts_with("cvt") || suffixed) && STEMS.iter().any(|stem| name.starts_with(stem))
-}
-
-/// Whether a decoded instruction may be in a sequence at all.
-pub fn is_allowed(instr: &Instruction) -> bool {
-    family_of(instr.code()).is_some()
 }
 
 #[cfg(test)]

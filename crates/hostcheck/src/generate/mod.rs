@@ -79,7 +79,7 @@ impl Generator {
         state.rflags = 0x202;
         let mut sequence = Sequence::new(mode, Tracker::new(mode, &state), state.rip);
         for _ in 0..100 {
-            if sequence.try_encoding(&mut random, code, true) {
+            if sequence.try_encoding(&mut random, code, &[], true) {
                 let memory = inputs::memory(&mut random, family, crate::layout::WRITABLE);
                 let (code, items) = sequence.finish();
                 return Some(Case { mode, state, memory, code, items, stepped: false });
@@ -138,12 +138,12 @@ impl Sequence {
             recipes::append(self, random, family);
         } else {
             let code = random.pick(codes);
-            self.try_encoding(random, code, false);
+            self.try_encoding(random, code, codes, false);
         }
     }
 
     /// Append an instance of an encoding, unless the operands drawn do not fit what is known.
-    fn try_encoding(&mut self, random: &mut Random, code: Code, plain: bool) -> bool {
+    fn try_encoding(&mut self, random: &mut Random, code: Code, codes: &[Code], plain: bool) -> bool {
         let Some(instr) = operands::instruction(random, code, self.mode, &self.tracker, plain) else { return false };
         if self.encoder.encode(&instr, self.ip()).is_err() {
             return false;
@@ -152,18 +152,21 @@ impl Sequence {
         if !plain && random.percent(3) {
             mutate(random, &mut bytes);
         }
+        let decoded = self.decode(&bytes).code();
+        if decoded != code && !codes.contains(&decoded) {
+            return false;
+        }
         self.push(&bytes)
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Instruction {
+        Decoder::with_ip(self.mode.bits(), bytes, self.ip(), decoder_options()).decode()
     }
 
     /// Append machine code of one instruction, if it may be there.
     fn push(&mut self, bytes: &[u8]) -> bool {
-        let mut decoder = Decoder::with_ip(self.mode.bits(), bytes, self.ip(), decoder_options());
-        let mut instr = Instruction::default();
-        decoder.decode_out(&mut instr);
-        if instr.is_invalid() || instr.len() != bytes.len() || !catalogue::is_allowed(&instr) {
-            return false;
-        }
-        if !catalogue::host_has(instr.code()) {
+        let instr = self.decode(bytes);
+        if instr.is_invalid() || instr.len() != bytes.len() {
             return false;
         }
         let before = self.tracker.clone();

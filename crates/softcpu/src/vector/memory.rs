@@ -25,7 +25,10 @@ impl Cpu {
     pub fn read_lane(&mut self, env: &mut Env<'_>, linear: u64, seg: u8) -> Result<Lane, Stop> {
         match self.tlb.read(self.mmu_index, linear, LANE) {
             Some(offset) => Ok(split(self.mem.load(offset))),
-            None => self.read_bytes::<16>(env, linear, seg).map(bytemuck::cast),
+            None => {
+                self.check_alignment(linear, LANE)?;
+                self.read_bytes::<16>(env, linear, seg).map(bytemuck::cast)
+            }
         }
     }
 
@@ -34,7 +37,10 @@ impl Cpu {
     pub fn read_lanes(&mut self, env: &mut Env<'_>, linear: u64, seg: u8) -> Result<Ymm, Stop> {
         match self.tlb.read(self.mmu_index, linear, 2 * LANE) {
             Some(offset) => Ok([split(self.mem.load(offset)), split(self.mem.load(offset + LANE))]),
-            None => self.read_bytes::<32>(env, linear, seg).map(bytemuck::cast),
+            None => {
+                self.check_alignment(linear, 2 * LANE)?;
+                self.read_bytes::<32>(env, linear, seg).map(bytemuck::cast)
+            }
         }
     }
 
@@ -46,7 +52,10 @@ impl Cpu {
                 self.mem.store(offset, join(value));
                 Ok(())
             }
-            None => self.write_bytes(env, linear, seg, bytemuck::bytes_of(&value)),
+            None => {
+                self.check_alignment(linear, LANE)?;
+                self.write_bytes(env, linear, seg, bytemuck::bytes_of(&value))
+            }
         }
     }
 
@@ -59,7 +68,10 @@ impl Cpu {
                 self.mem.store(offset + LANE, join(value[1]));
                 Ok(())
             }
-            None => self.write_bytes(env, linear, seg, bytemuck::bytes_of(&value)),
+            None => {
+                self.check_alignment(linear, 2 * LANE)?;
+                self.write_bytes(env, linear, seg, bytemuck::bytes_of(&value))
+            }
         }
     }
 }
