@@ -211,7 +211,6 @@ def test_caches() -> None:
         (AMD, ",+xsaveopt,+xsavec,+xgetbv1,+xsaves", {1: (15, 0, 0, 0)}),
     ],
 )
-@pytest.mark.skipif("xsave" not in IMPLEMENTED, reason="the software CPU does not implement xsave")
 def test_xsave_areas(host: Host, features: str, expected: dict[int, tuple[int, int, int, int]]) -> None:
     """Leaf 0xD follows the features, and has the offsets of the vendor's CPUs."""
     leaves = leaves_of(f"qemu64,+xsave{features}", host)

@@ -8,9 +8,12 @@ use crate::engine::Env;
 use crate::features::Features;
 use crate::msr::Kept;
 use crate::op::{Answer, Flow, Op, Step, Width};
+use crate::xstate::component;
 
 /// Leaves whose EDX is the x2APIC id.
 const TOPOLOGY_LEAVES: [u32; 2] = [0xB, 0x1F];
+/// Leaf of the state that XSAVE manages.
+const XSTATE: u32 = 0xD;
 /// Leaf whose EAX is the APIC id on AMD.
 const AMD_TOPOLOGY: u32 = 0x8000_001E;
 /// First leaf of hypervisors, and its range.
@@ -100,7 +103,10 @@ impl CpuidTable {
             l7_1_eax: self.word(7, 1, 0),
             x1_ecx: self.word(0x8000_0001, 0, 2),
             x1_edx: self.word(0x8000_0001, 0, 3),
-            xsave_eax: self.word(0xD, 1, 0),
+            xsave_eax: self.word(XSTATE, 1, 0),
+            xcr0: self.word(XSTATE, 0, 0),
+            xss: self.word(XSTATE, 1, 2),
+            xsave_offsets: component::BEHIND.map(|component| self.word(XSTATE, component.number, 1)),
             x8_ebx: self.word(0x8000_0008, 0, 1),
             physical_bits: self.word(0x8000_0008, 0, 0) & 0xFF,
             amd: self.is_amd(),
@@ -126,11 +132,18 @@ impl Cpu {
                 *edx = replace(*edx, bit::L1_EDX_APIC, *edx & bit::L1_EDX_APIC != 0 && apic_enabled);
             }
             7 if subleaf == 0 => *ecx = replace(*ecx, bit::L7_ECX_OSPKE, self.cr4 & cr::CR4_PKE != 0),
+            XSTATE if subleaf < 2 && self.cpuid.word(1, 0, 2) & bit::L1_ECX_XSAVE != 0 => {
+                *ebx = self.area_size(subleaf == 1);
+            }
             leaf if TOPOLOGY_LEAVES.contains(&leaf) && self.cpuid.contains(leaf) => {
                 *ecx = *ecx & !0xFF | subleaf & 0xFF;
                 *edx = apic_id;
             }
-            AMD_TOPOLOGY if self.cpuid.contains(leaf) => *eax = apic_id,
+            AMD_TOPOLOGY if self.cpuid.contains(leaf) => {
+                // One thread a core: the core's id is the vCPU's number within the only package.
+                *eax = apic_id;
+                *ebx = *ebx & !0xFF | apic_id & 0xFF;
+            }
             _ => {}
         }
         registers

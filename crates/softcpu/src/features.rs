@@ -1,5 +1,7 @@
 //! Which instructions and modes the guest was told of.
 
+use crate::xstate::component::NUM_BEHIND;
+
 /// Feature words of CPUID, as the CPU's behaviour depends on them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features {
@@ -21,6 +23,12 @@ pub struct Features {
     pub x1_edx: u32,
     /// Leaf 0xD.1 EAX.
     pub xsave_eax: u32,
+    /// Leaf 0xD.0 EAX: the components that XCR0 may enable.
+    pub xcr0: u32,
+    /// Leaf 0xD.1 ECX: the components that IA32_XSS may enable.
+    pub xss: u32,
+    /// Leaf 0xD EBX of the components behind the header, [`crate::xstate::component::BEHIND`]: where they lie.
+    pub xsave_offsets: [u32; NUM_BEHIND],
     /// Leaf 0x80000008 EBX.
     pub x8_ebx: u32,
     /// Width of physical addresses as leaf 0x80000008 says; 0 if it does not.

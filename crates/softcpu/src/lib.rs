@@ -39,6 +39,7 @@ mod testing;
 mod tlb;
 mod vector;
 mod x87;
+mod xstate;
 
 pub use cpu::{Activity, Cpu, HostVendor};
 pub use cpuid::{CpuidEntry, CpuidTable};
@@ -46,3 +47,4 @@ pub use engine::{Engine, EngineConfig, Statistics};
 pub use msr::{MsrWrite, Msrs};
 pub use op::Answer;
 pub use registers::RegisterValueError;
+pub use xstate::ImageError;

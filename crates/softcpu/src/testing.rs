@@ -204,10 +204,15 @@ impl Machine {
 /// A CPUID table that announces everything.
 pub fn everything() -> CpuidTable {
     let entry = |leaf, registers| CpuidEntry { leaf, subleaf: None, registers };
+    let xstate = |subleaf, registers| CpuidEntry { leaf: 0xD, subleaf: Some(subleaf), registers };
     CpuidTable::new(vec![
         entry(0, [0x1F, 0x756E_6547, 0x6C65_746E, 0x4965_6E69]),
         entry(1, [0x806E9, 0, u32::MAX, u32::MAX]),
         entry(7, [u32::MAX, u32::MAX, u32::MAX, u32::MAX]),
+        xstate(0, [0x207, 576, 2696, 0]),
+        xstate(1, [15, 0, 0, 0]),
+        xstate(2, [256, 576, 0, 0]),
+        xstate(9, [8, 2688, 0, 0]),
         entry(0x8000_0000, [0x8000_0008, 0, 0, 0]),
         entry(0x8000_0001, [0, 0, u32::MAX, u32::MAX]),
         entry(0x8000_0008, [0x3930, 0, 0, 0]),

@@ -97,6 +97,9 @@ pub const L7_EDX_ARCH_CAPABILITIES: u32 = 1 << 29;
 /// Leaf 7 EDX: SSBD.
 pub const L7_EDX_SSBD: u32 = 1 << 31;
 
+/// Leaf 0xD.1 EAX: XSAVES, XRSTORS and IA32_XSS.
+pub const XSAVE_EAX_XSAVES: u32 = 1 << 3;
+
 /// Leaf 0x80000001 EDX: SYSCALL and SYSRET.
 pub const X1_EDX_SYSCALL: u32 = 1 << 11;
 /// Leaf 0x80000001 EDX: no-execute.

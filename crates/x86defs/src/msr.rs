@@ -182,3 +182,5 @@ pub const PRED_CMD_IBPB: u64 = 1 << 0;
 pub const FLUSH_CMD_L1D: u64 = 1 << 0;
 /// MISC_FEATURES_ENABLES: CPUID above CPL 0 is #GP.
 pub const MISC_FEATURES_CPUID_FAULT: u64 = 1 << 0;
+/// IA32_XSS.
+pub const XSS: u32 = 0xDA0;

@@ -11,6 +11,7 @@ mod vector_float;
 mod vector_integer;
 mod vector_operands;
 mod x87;
+mod xstate;
 
 use iced_x86::{Decoder, DecoderError, Instruction};
 

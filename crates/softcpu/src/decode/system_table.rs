@@ -44,6 +44,7 @@ pub fn select(o: &mut Operands<'_>) -> Option<Handler> {
         .or_else(|| far_transfers(o))
         .or_else(|| returns(o))
         .or_else(|| segment_registers(o))
+        .or_else(|| super::xstate::select(o))
 }
 
 /// VMCALL or VMMCALL behind redundant prefixes, which the decoder's tables do not have: silicon ignores operand size, address size,

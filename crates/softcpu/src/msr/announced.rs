@@ -32,6 +32,7 @@ conditions! {
     spec_ctrl: |f| spec_ctrl_bits(f) != 0;
     pred_cmd: |f| pred_cmd_bits(f) != 0;
     flush_cmd: |f| flush_cmd_bits(f) != 0;
+    xsaves: |f| f.xsave_eax & bit::XSAVE_EAX_XSAVES != 0;
     virt_ssbd: |f| f.x8_ebx & bit::X8_EBX_VIRT_SSBD != 0;
 }
 

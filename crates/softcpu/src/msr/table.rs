@@ -97,6 +97,8 @@ kept! {
     Pkrs,
     /// POWER_CTL.
     PowerCtl,
+    /// IA32_XSS.
+    Xss,
     /// AMD's HWCR.
     Hwcr,
     /// AMD's DE_CFG.
@@ -188,6 +190,7 @@ pub static TABLE: &[Row] = &[
     one(msr::PP1_ENERGY_STATUS, if_::intel, Constant(0)),
     one(msr::PKRS, if_::pks, Computed(computed::read_pkrs, computed::write_pkrs)),
 
+    one(msr::XSS, if_::xsaves, Kept(Kept::Xss, 0, OnlyAnnounced(|f| f.xss.into()))),
     one(msr::EFER, if_::always, Computed(computed::read_efer, computed::write_efer)),
     one(msr::STAR, if_::syscall, Kept(Kept::Star, 0, Any)),
     one(msr::LSTAR, if_::long_mode, Kept(Kept::Lstar, 0, Canonical)),

@@ -96,6 +96,11 @@ impl Fpu {
         signalled: false,
     };
 
+    /// Whether nothing is in use, as XSAVE sees it.
+    pub fn is_initial(&self) -> bool {
+        Self { signalled: false, ..*self } == Self::INITIAL
+    }
+
     /// FNINIT: everything but the registers' contents.
     pub fn initialise(&mut self) {
         *self = Self { registers: self.registers, ..Self::INITIAL };
