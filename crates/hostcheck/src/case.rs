@@ -48,6 +48,8 @@ pub struct Item {
     pub undefined_conditions: u16,
     /// An instruction before it computes something that CPUs need not agree on to the last bit.
     pub approximate: bool,
+    /// It loads or stores more than a vector.
+    pub large_operand: bool,
 }
 
 /// One generated sequence with its inputs.

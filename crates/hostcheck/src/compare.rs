@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use x86defs::rflags;
 
-use crate::case::{Case, Item, Outcome, State};
-use crate::layout::SCRATCH;
+use crate::case::{Case, Exception, Item, Outcome, State};
+use crate::layout::{PAGE, SCRATCH};
 use crate::xsave::Xsave;
 
 const NAMES: [&str; 16] =
@@ -32,7 +32,8 @@ impl Lines {
 pub fn differences(case: &Case, host: &Outcome, guest: &Outcome) -> Vec<String> {
     let mut lines = Lines::default();
     let item = case.item_at(host.state.rip);
-    lines.compare("exception", host.exception, guest.exception, |exception| format!("{exception:x?}"));
+    let seen = |outcome: &Outcome| outcome.exception.map(|exception| reported(item, exception));
+    lines.compare("exception", seen(host), seen(guest), |exception| format!("{exception:x?}"));
     lines.compare("rip", host.state.rip, guest.state.rip, |rip| format!("{rip:#x}"));
     for (number, name) in NAMES.iter().enumerate() {
         lines.compare(name, host.state.regs[number], guest.state.regs[number], |value| format!("{value:#018x}"));
@@ -46,6 +47,12 @@ pub fn differences(case: &Case, host: &Outcome, guest: &Outcome) -> Vec<String> 
         memory(&host.memory, &guest.memory, &mut lines);
     }
     lines.0
+}
+
+/// An exception as far as the manual defines it: which byte of a large operand a page fault is reported for is up to the CPU.
+fn reported(item: &Item, exception: Exception) -> Exception {
+    let address = exception.address.map(|address| if item.large_operand { address & !(PAGE - 1) } else { address });
+    Exception { address, ..exception }
 }
 
 /// The first bytes that differ.

@@ -169,8 +169,9 @@ fn load_extended(cpu: &mut Cpu, image: &Xsave) {
     fpu.set_status(image.fsw());
     fpu.set_abridged_tags(image.ftw());
     fpu.set_opcode(image.fop());
-    fpu.instruction.offset = image.fip();
-    fpu.data.offset = image.fdp();
+    // Selectors have no place in the 64-bit form of the image.
+    (fpu.instruction.offset, fpu.instruction.selector) = (image.fip(), 0);
+    (fpu.data.offset, fpu.data.selector) = (image.fdp(), 0);
     for i in 0..8 {
         let (significand, sign_exponent) = image.st(i);
         fpu.set_st(i as u8, X80::new(sign_exponent, significand));

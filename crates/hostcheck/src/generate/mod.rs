@@ -11,7 +11,7 @@ mod recipes;
 mod tracker;
 mod values;
 
-use iced_x86::{Code, Decoder, DecoderOptions, Encoder, Instruction};
+use iced_x86::{Code, Decoder, DecoderOptions, Encoder, Instruction, Mnemonic as M};
 
 use crate::case::{Case, Item, Mode};
 use crate::catalogue::{self, Family};
@@ -175,6 +175,9 @@ impl Sequence {
             return false;
         }
         self.add(bytes, &before);
+        if let Some(item) = self.items.last_mut() {
+            item.large_operand = has_large_operand(&instr);
+        }
         true
     }
 
@@ -204,4 +207,9 @@ pub fn decoder_options() -> u32 {
 fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
     const PREFIXES: [u8; 13] = [0x66, 0x67, 0xF2, 0xF3, 0x2E, 0x36, 0x3E, 0x26, 0x65, 0x40, 0x44, 0x48, 0x4F];
     bytes.insert(0, random.pick(&PREFIXES));
+}
+
+/// x87 environments and states.
+fn has_large_operand(instr: &Instruction) -> bool {
+    matches!(instr.mnemonic(), M::Fnstenv | M::Fldenv | M::Fnsave | M::Frstor)
 }

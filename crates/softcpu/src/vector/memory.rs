@@ -32,13 +32,13 @@ impl Cpu {
         }
     }
 
-    /// Load 32 bytes, wherever they lie.
+    /// Load 32 bytes, wherever they lie. Alignment checks are for halves of them: 16 bytes are enough, as AMD's CPUs have it.
     #[inline(always)]
     pub fn read_lanes(&mut self, env: &mut Env<'_>, linear: u64, seg: u8) -> Result<Ymm, Stop> {
         match self.tlb.read(self.mmu_index, linear, 2 * LANE) {
             Some(offset) => Ok([split(self.mem.load(offset)), split(self.mem.load(offset + LANE))]),
             None => {
-                self.check_alignment(linear, 2 * LANE)?;
+                self.check_alignment(linear, LANE)?;
                 self.read_bytes::<32>(env, linear, seg).map(bytemuck::cast)
             }
         }
@@ -69,7 +69,7 @@ impl Cpu {
                 Ok(())
             }
             None => {
-                self.check_alignment(linear, 2 * LANE)?;
+                self.check_alignment(linear, LANE)?;
                 self.write_bytes(env, linear, seg, bytemuck::bytes_of(&value))
             }
         }
