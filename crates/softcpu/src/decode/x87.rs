@@ -162,14 +162,22 @@ fn without_operand(code: u8) -> Option<Handler> {
         0x25 => x87::fxam,
         // `src` is the number of the constant.
         0x28..=0x2E => x87::load_constant,
+        0x30 => x87::function::<x87::Exponential>,
+        0x31 => x87::function2::<x87::Logarithm>,
+        0x32 => x87::fptan,
+        0x33 => x87::function2::<x87::ArcTangent>,
         0x34 => x87::fxtract,
         0x35 => x87::fprem::<true>,
         0x36 => x87::fdecstp,
         0x37 => x87::fincstp,
         0x38 => x87::fprem::<false>,
+        0x39 => x87::function2::<x87::LogarithmPlusOne>,
         0x3A => x87::unary::<Sqrt>,
+        0x3B => x87::fsincos,
         0x3C => x87::unary::<RoundInteger>,
         0x3D => x87::fscale,
+        0x3E => x87::function::<x87::Sine>,
+        0x3F => x87::function::<x87::Cosine>,
         _ => return None,
     })
 }

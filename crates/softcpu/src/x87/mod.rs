@@ -20,6 +20,7 @@ mod stack;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod transcendental;
 mod transfer;
 mod unary;
 
@@ -29,5 +30,8 @@ pub use control::{fldcw, fnclex, fninit, fnop, fnstcw, fnstsw_ax, fnstsw_mem, no
 pub use environment::{fldenv, fnsave, fnstenv, frstor};
 pub use memory::{Bcd, Memory, OPERAND, Truncated};
 pub use stack::{fdecstp, ffree, fincstp, fxch};
+pub use transcendental::{
+    ArcTangent, Cosine, Exponential, Logarithm, LogarithmPlusOne, Sine, fptan, fsincos, function, function2,
+};
 pub use transfer::{fcmov, load_constant, load_memory, load_register, store_memory, store_register};
 pub use unary::{Abs, Chs, RoundInteger, Sqrt, fprem, fscale, fxtract, unary};
