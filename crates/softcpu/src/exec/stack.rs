@@ -276,7 +276,8 @@ fn enter_sized<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
         cpu.write(env, linear, SS, value)
     };
     store(cpu, env, &mut top, T::get(&cpu.regs, RBP))?;
-    let frame = top;
+    // A 16-bit stack keeps the upper half of ESP, which a 32-bit frame pointer gets too.
+    let frame = pointer(cpu) & !addr::size_mask((cpu.mode.stack_bits() / 8) as u8) | top;
     for _ in 1..level {
         frame_link = AnyStack::moved(cpu, frame_link, 0u64.wrapping_sub(T::BYTES));
         let linear = AnyStack::linear(cpu, frame_link, T::BYTES, false)?;

@@ -596,6 +596,15 @@ fn bounds_are_signed_and_inclusive() {
     }
 }
 
+#[test]
+fn enter_on_a_16_bit_stack_keeps_the_upper_half_of_the_stack_pointer() {
+    let registers = &[(RSP, 0xABCD_0000 | STACK & 0xFFFF), (RBP, 0x1234_0008)];
+    let mut machine = prepared(Mode::Real, registers);
+    machine.run(&[0x66, 0xC8, 4, 0, 1]).unwrap();
+    let top = 0xABCD_0000 | STACK & 0xFFFF;
+    assert_eq!((reg(&mut machine, RBP), reg(&mut machine, RSP)), (top - 4, top - 12));
+}
+
 /// As a processor does it: the parts of a far pointer, and of BOUND's limits, are accesses of their own.
 #[test]
 fn second_parts_of_operands_wrap_at_the_address_size() {
