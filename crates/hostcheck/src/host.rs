@@ -1,14 +1,22 @@
 //! What the processor that we sit on has, by CPUID, and the guest's CPUID made from it.
 
 use std::arch::x86_64::{__cpuid_count, _xgetbv};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use iced_x86::CpuidFeature as F;
 use softcpu::{CpuidEntry, CpuidTable, HostVendor};
 use x86defs::cpuid as bit;
 
+/// What CPUID answers. Each question is put once: where the host is a virtual machine, it takes tens of microseconds.
 fn leaf(leaf: u32, subleaf: u32) -> [u32; 4] {
-    let result = __cpuid_count(leaf, subleaf);
-    [result.eax, result.ebx, result.ecx, result.edx]
+    type Answers = BTreeMap<(u32, u32), [u32; 4]>;
+    static KNOWN: Mutex<Answers> = Mutex::new(Answers::new());
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    *known.entry((leaf, subleaf)).or_insert_with(|| {
+        let result = __cpuid_count(leaf, subleaf);
+        [result.eax, result.ebx, result.ecx, result.edx]
+    })
 }
 
 fn bit_of(leaf_number: u32, register: usize, bit: u32) -> bool {

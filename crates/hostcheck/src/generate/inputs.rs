@@ -76,7 +76,7 @@ fn extended(random: &mut Random, family: Family) -> Xsave {
 }
 
 /// Exceptions mostly masked; everything else as it comes.
-fn mxcsr(random: &mut Random) -> u32 {
+pub fn mxcsr(random: &mut Random) -> u32 {
     const MASKS: u32 = 0x1F80;
     let value = random.next() as u32 & 0xFFFF;
     let value = if random.percent(70) { value | MASKS } else { value };
@@ -84,17 +84,23 @@ fn mxcsr(random: &mut Random) -> u32 {
     if random.percent(50) { value & !0x8040 } else { value }
 }
 
-/// Control and status words that go together: no exception waits, but in a few cases.
-fn x87(random: &mut Random, family: Family, image: &mut Xsave) {
-    const EXCEPTIONS: u16 = 0x3F;
+const EXCEPTIONS: u16 = 0x3F;
+
+/// x87's control word: exceptions mostly masked, precision mostly full.
+pub fn control_word(random: &mut Random) -> u16 {
     let mut control = 0x40 | random.next() as u16 & 0x1F3F;
     if random.percent(75) {
         control |= EXCEPTIONS;
     }
-    // Double extended precision.
     if random.percent(60) {
         control |= 0x300;
     }
+    control
+}
+
+/// Control and status words that go together: no exception waits, but in a few cases.
+fn x87(random: &mut Random, family: Family, image: &mut Xsave) {
+    let control = control_word(random);
     let mut status = random.next() as u16 & 0x7F7F;
     if random.percent(95) || family != Family::X87 {
         status &= control | !EXCEPTIONS;

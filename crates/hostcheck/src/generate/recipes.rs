@@ -9,18 +9,20 @@ use crate::random::Random;
 
 /// Append one.
 pub fn append(sequence: &mut Sequence, random: &mut Random, family: Family) {
-    if family == Family::String {
-        return string(sequence, random);
+    match family {
+        Family::String => return string(sequence, random),
+        Family::X87 if random.percent(50) => return control_word(sequence, random),
+        Family::SseFloat | Family::AvxFloat if random.percent(50) => return mxcsr(sequence, random, family),
+        Family::Integer => {}
+        _ => return set_pointer(sequence, random),
     }
-    if family != Family::Integer {
-        return set_pointer(sequence, random);
-    }
-    match random.below(6) {
+    match random.below(7) {
         0 => branch(sequence, random),
         1 => count(sequence, random),
         2 => call(sequence),
         3 => flags(sequence, random),
         4 => ret(sequence),
+        5 => single_step(sequence, random),
         _ => set_pointer(sequence, random),
     }
 }
@@ -159,4 +161,42 @@ fn flags(sequence: &mut Sequence, random: &mut Random) {
     let all = RflagsBits::OF | RflagsBits::SF | RflagsBits::ZF | RflagsBits::AF | RflagsBits::CF | RflagsBits::PF;
     sequence.tracker.define_flags(all);
     sequence.add(&bytes, &before);
+}
+
+/// PUSH of flags with TF, POPF, NOP, behind which comes the trap.
+fn single_step(sequence: &mut Sequence, random: &mut Random) {
+    let before = sequence.tracker.clone();
+    if random.percent(50) || moved_stack(sequence, -1).is_none() {
+        return;
+    }
+    // PUSH 0x302; POPF; NOP
+    sequence.tracker.define_flags(u32::MAX);
+    sequence.add(&[0x68, 0x02, 0x03, 0, 0, 0x9D, 0x90], &before);
+}
+
+/// MOV of `value` to memory at an absolute address, then an instruction that ends with such an address loads it.
+fn load_control(sequence: &mut Sequence, random: &mut Random, value: u32, load: &[u8]) {
+    let before = sequence.tracker.clone();
+    let place = (inputs::place(random) & !3) as u32;
+    // ModRM with an absolute address: in 64-bit mode by a SIB byte, in 32-bit mode too.
+    let mut bytes = vec![0xC7, 0x04, 0x25];
+    bytes.extend(place.to_le_bytes());
+    bytes.extend(value.to_le_bytes());
+    bytes.extend(load);
+    bytes.extend(place.to_le_bytes());
+    sequence.add(&bytes, &before);
+}
+
+/// FLDCW of something that has meaning.
+fn control_word(sequence: &mut Sequence, random: &mut Random) {
+    let value = inputs::control_word(random);
+    load_control(sequence, random, value.into(), &[0xD9, 0x2C, 0x25]);
+}
+
+/// LDMXCSR, likewise.
+fn mxcsr(sequence: &mut Sequence, random: &mut Random, family: Family) {
+    let value = inputs::mxcsr(random);
+    let legacy: &[u8] = &[0x0F, 0xAE, 0x14, 0x25];
+    let vex: &[u8] = &[0xC5, 0xF8, 0xAE, 0x14, 0x25];
+    load_control(sequence, random, value, if family == Family::AvxFloat { vex } else { legacy });
 }
