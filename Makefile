@@ -5,6 +5,8 @@ VENV ?= .venv
 JOBS ?= 2
 SECONDS ?= 60
 SEED ?= 1
+MODES ?=
+PROFILE ?= --release
 
 BIN := $(VENV)/bin
 CARGO_FLAGS := --workspace
@@ -14,7 +16,7 @@ PYTHON_DIRS := $(wildcard python tests benchmarks fuzz examples)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export CARGO_BUILD_JOBS = $(JOBS)
 
-.PHONY: help demo test test-rust test-python lint lint-rust lint-python format bench fuzz wheel clean
+.PHONY: help demo test test-rust test-python lint lint-rust lint-python format bench fuzz fuzz-modes wheel clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +26,7 @@ help:
 	@echo 'make format   rewrite the sources as the formatters want them'
 	@echo 'make bench    speed, beside QEMU and Unicorn where they are installed'
 	@echo 'make fuzz     random kernels for SECONDS=$(SECONDS), from SEED=$(SEED)'
+	@echo 'make fuzz-modes random code in every mode of the CPU, likewise; PROFILE= for a build with all checks'
 	@echo 'make wheel    one abi3 wheel in dist/'
 	@echo 'make clean    forget everything that was built'
 
@@ -36,7 +39,7 @@ $(VENV)/.tools: pyproject.toml
 
 # The package itself, editable: Python sources are used in place, the native module is rebuilt when Rust changes.
 $(VENV)/.installed: $(VENV)/.tools $(RUST_SOURCES) README.md
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --release --quiet
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop $(PROFILE) --quiet
 	touch $@
 
 demo: $(VENV)/.installed
@@ -73,6 +76,9 @@ bench: $(VENV)/.installed
 
 fuzz: $(VENV)/.installed
 	$(BIN)/python fuzz/kernels.py --seconds $(SECONDS) --seed $(SEED)
+
+fuzz-modes: $(VENV)/.installed
+	$(BIN)/python fuzz/modes.py --seconds $(SECONDS) --seed $(SEED) --modes '$(MODES)'
 
 wheel: $(VENV)/.tools
 	$(BIN)/maturin build --release --out dist

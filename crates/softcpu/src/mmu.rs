@@ -34,6 +34,8 @@ pub struct Mapping {
     pub storable: bool,
 }
 
+/// Bits of CR3 that locate the page-directory-pointer table of PAE paging.
+pub const PDPT_MASK: u64 = 0xFFFF_FFE0;
 /// Bits 51:12 of a 64-bit entry: the address of what it points to.
 const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
 /// Bit 12 of an entry for a large page: its PAT bit, not part of the address.
@@ -475,18 +477,21 @@ impl Cpu {
     /// Load the four PDPTEs of PAE paging as MOV to CR3 does; #GP(0) if one has a reserved bit set, and nothing changes (SDM
     /// vol. 3 section 4.4.1).
     pub fn load_pdptes(&mut self, env: &mut Env<'_>, cr3: u64) -> Result<(), Stop> {
-        /// Bits 2:1 and 8:5.
-        const LOW_RESERVED: u64 = 0x1E6;
+        let reserved = self.reserved_in_pdptes();
         let mut pdptes = [0; 4];
         for (i, pdpte) in pdptes.iter_mut().enumerate() {
-            *pdpte = self.load_physical(env, (cr3 & 0xFFFF_FFE0) + 8 * i as u64, 8)?;
-            let reserved = LOW_RESERVED | bits(self.features.physical_bits(), 63);
+            *pdpte = self.load_physical(env, (cr3 & PDPT_MASK) + 8 * i as u64, 8)?;
             if *pdpte & PTE_P != 0 && *pdpte & reserved != 0 {
                 return Err(self.gp0());
             }
         }
         self.pdptes = pdptes;
         Ok(())
+    }
+
+    /// Bits that a present PDPTE of PAE paging must not have: 2:1, 8:5, and those above physical addresses.
+    pub fn reserved_in_pdptes(&self) -> u64 {
+        0x1E6 | bits(self.features.physical_bits(), 63)
     }
 }
 

@@ -4,6 +4,7 @@ use vcpu::Register;
 use x86defs::{cr, rflags, segment as attr};
 
 use crate::cpu::Cpu;
+use crate::mmu::PDPT_MASK;
 use crate::op::REGISTER_SLOTS;
 use crate::segment::{SS, Segment};
 
@@ -117,9 +118,26 @@ impl Cpu {
             },
         }
         if !matches!(place(register), Place::General(_)) && register != Rip {
+            if matches!(register, Cr0 | Cr3 | Cr4 | Efer) {
+                self.reload_pdptes();
+            }
             self.settle_outside_change();
         }
         Ok(())
+    }
+
+    /// What a load of CR3 would have left under PAE paging. What is not RAM or has reserved bits is not present: nobody is
+    /// there to take an exception.
+    fn reload_pdptes(&mut self) {
+        if self.cr0 & cr::CR0_PG == 0 || self.cr4 & cr::CR4_PAE == 0 || self.long_mode() {
+            return;
+        }
+        let reserved = self.reserved_in_pdptes();
+        self.pdptes = std::array::from_fn(|i| {
+            let offset = self.mem.offset((self.cr3 & PDPT_MASK) + 8 * i as u64);
+            let pdpte = offset.map_or(0, |offset| self.mem.load::<u64>(offset));
+            if pdpte & reserved == 0 { pdpte } else { 0 }
+        });
     }
 
     fn settle_outside_change(&mut self) {
@@ -167,6 +185,19 @@ mod tests {
         ] {
             assert_eq!(cpu.set_register(register, value), Err(RegisterValueError { register, value }));
         }
+    }
+
+    #[test]
+    fn pae_directories_follow_cr3() {
+        let mut machine = Machine::protected32();
+        machine.mem.write_bytes(0x5000, &[0x6001u64, 0x7003, 0, 0x8001].map(u64::to_le_bytes).concat()).expect("RAM");
+        let cpu = &mut machine.cpu;
+        for (register, value) in [(Register::Cr3, 0x5000), (Register::Cr4, cr::CR4_PAE)] {
+            cpu.set_register(register, value).expect("any value");
+        }
+        assert_eq!(cpu.pdptes, [0; 4], "no paging yet");
+        cpu.set_register(Register::Cr0, cr::CR0_PE | cr::CR0_PG).expect("paging");
+        assert_eq!(cpu.pdptes, [0x6001, 0, 0, 0x8001], "bit 1 is reserved");
     }
 
     #[test]
