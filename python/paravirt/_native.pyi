@@ -182,6 +182,13 @@ class Vm:
         """Setting "rip" (any 64-bit value, canonical or not) abandons an unanswered exit and ends an STI or MOV SS shadow.
         Raises KeyError for an unknown name, ValueError for a value that the register cannot hold."""
     def get_registers(self, vcpu: int) -> dict[str, int]: ...
+    def get_xsave_image(self, vcpu: int) -> bytes:
+        """x87, MMX, SSE, AVX and PKRU state as XSAVE64 stores it in the standard format, whatever XCR0 has enabled: the legacy
+        region (512 bytes), the header (64) whose XSTATE_BV names what is not in its initial configuration, then the
+        components where CPUID leaf 0xD says. Every register is there, in any mode."""
+    def set_xsave_image(self, vcpu: int, image: bytes) -> None:
+        """Replace all of that; a component that XSTATE_BV does not name gets its initial configuration, MXCSR apart. Raises
+        ValueError, and changes nothing, for a wrong length, a header with unknown bits, or reserved bits in MXCSR."""
     def get_msr(self, vcpu: int, index: int) -> int:
         """As RDMSR would read it, bypassing exits. KeyError if the MSR does not exist."""
     def set_msr(self, vcpu: int, index: int, value: int) -> None: ...

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, overload
 
 from paravirt import _native
 from paravirt.errors import ConfigurationError, GuestMemoryError
+from paravirt.wide_registers import MM, ST, XMM, YMM, RegisterFile
 
 if TYPE_CHECKING:
     from paravirt.machine import Machine
@@ -43,7 +44,8 @@ class Vcpu:
     """One vCPU of a machine.
 
     Registers have the manual's names in lower case: `vcpu.rax`, `vcpu.rip`, `vcpu.cs`, `vcpu.cs_base`, `vcpu.cr3`,
-    `vcpu.efer`. A segment's attributes are bits 55:40 of its descriptor.
+    `vcpu.efer`, `vcpu.mxcsr`. A segment's attributes are bits 55:40 of its descriptor; `ftw` is the full tag word.
+    Wider ones have numbers: `vcpu.st[0]`, `vcpu.mm[1]`, `vcpu.xmm[2]`, `vcpu.ymm[3]`.
     """
 
     __slots__ = ("_vm", "index", "machine")
@@ -64,6 +66,7 @@ class Vcpu:
     gdtr_base, gdtr_limit, idtr_base, idtr_limit = _Register(), _Register(), _Register(), _Register()
     cr0, cr2, cr3, cr4, cr8 = _Register(), _Register(), _Register(), _Register(), _Register()
     efer, xcr0, pkru = _Register(), _Register(), _Register()
+    fcw, fsw, ftw, mxcsr = _Register(), _Register(), _Register(), _Register()
     dr0, dr1, dr2, dr3, dr6, dr7 = (
         _Register(),
         _Register(),
@@ -84,6 +87,45 @@ class Vcpu:
     def registers(self) -> dict[str, int]:
         """Every register by name, read at once."""
         return self._vm.get_registers(self.index)
+
+    @property
+    def st(self) -> RegisterFile:
+        """ST(0) to ST(7), counted from the top of the x87 stack, as 80-bit numbers: sign and exponent above the
+        significand. Writing one changes no tag: `ftw` has them."""
+        return RegisterFile(self, ST)
+
+    @property
+    def mm(self) -> RegisterFile:
+        """MM0 to MM7, as 64-bit numbers: the significands of the x87 registers. Writing one makes its exponent all ones
+        and changes no tag."""
+        return RegisterFile(self, MM)
+
+    @property
+    def xmm(self) -> RegisterFile:
+        """XMM0 to XMM15, as 128-bit numbers. Writing one keeps the rest of the YMM register."""
+        return RegisterFile(self, XMM)
+
+    @property
+    def ymm(self) -> RegisterFile:
+        """YMM0 to YMM15, as 256-bit numbers."""
+        return RegisterFile(self, YMM)
+
+    @property
+    def xsave_image(self) -> bytes:
+        """All x87, MMX, SSE, AVX and PKRU state, as XSAVE64 stores it in the standard format whatever XCR0 enables: the
+        legacy region (512 bytes), the header (64 bytes) whose XSTATE_BV names what is in use, and the components behind
+        it where CPUID leaf 0xD says (SDM vol. 1 section 13.4).
+
+        Setting it replaces all of that; what XSTATE_BV does not name gets its initial configuration, except MXCSR.
+        Raises ConfigurationError, and changes nothing, for an image that is none."""
+        return self._vm.get_xsave_image(self.index)
+
+    @xsave_image.setter
+    def xsave_image(self, image: bytes) -> None:
+        try:
+            self._vm.set_xsave_image(self.index, bytes(image))
+        except ValueError as error:
+            raise ConfigurationError(f"xsave_image: {error}", option="xsave_image") from error
 
     @property
     def is_64bit(self) -> bool:

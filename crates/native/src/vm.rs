@@ -464,6 +464,15 @@ impl Vm {
         Ok(registers)
     }
 
+    fn get_xsave_image<'py>(&self, py: Python<'py>, vcpu: usize) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.lock_for(vcpu)?.engine.cpu(vcpu).xsave_image()))
+    }
+
+    fn set_xsave_image(&self, vcpu: usize, image: &[u8]) -> PyResult<()> {
+        let mut inner = self.lock_for(vcpu)?;
+        inner.engine.cpu_mut(vcpu).set_xsave_image(image).map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
     fn get_msr(&self, vcpu: usize, index: u32) -> PyResult<u64> {
         let mut guard = self.lock_for(vcpu)?;
         let inner = &mut *guard;

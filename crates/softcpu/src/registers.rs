@@ -7,6 +7,7 @@ use crate::cpu::Cpu;
 use crate::mmu::PDPT_MASK;
 use crate::op::REGISTER_SLOTS;
 use crate::segment::{SS, Segment};
+use crate::vector::state::MXCSR_MASK;
 
 /// A register cannot hold a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,10 @@ impl Cpu {
                 Efer => self.efer,
                 Xcr0 => self.xcr0,
                 Pkru => self.pkru.into(),
+                Fcw => self.fpu.control().into(),
+                Fsw => self.fpu.status().into(),
+                Ftw => self.fpu.tag_word().into(),
+                Mxcsr => self.vector.mxcsr.into(),
                 Dr0 => self.debug.addresses[0],
                 Dr1 => self.debug.addresses[1],
                 Dr2 => self.debug.addresses[2],
@@ -108,6 +113,10 @@ impl Cpu {
                 Efer => self.efer = value,
                 Xcr0 => self.xcr0 = value,
                 Pkru => self.pkru = word(value)?,
+                Fcw => self.fpu.set_control(narrow(value)?),
+                Fsw => self.fpu.set_status(narrow(value)?),
+                Ftw => self.fpu.set_tag_word(narrow(value)?),
+                Mxcsr if value & !u64::from(MXCSR_MASK) == 0 => self.vector.mxcsr = value as u32,
                 Dr0 => self.debug.addresses[0] = value,
                 Dr1 => self.debug.addresses[1] = value,
                 Dr2 => self.debug.addresses[2] = value,
@@ -181,6 +190,8 @@ mod tests {
             (Register::Ds, 0x1_0000),
             (Register::GdtrLimit, 1 << 16),
             (Register::Pkru, 1 << 32),
+            (Register::Fcw, 1 << 16),
+            (Register::Mxcsr, 1 << 16),
             (Register::Dr7, 1 << 32),
         ] {
             assert_eq!(cpu.set_register(register, value), Err(RegisterValueError { register, value }));

@@ -53,5 +53,6 @@ registers! {
     LdtrAttributes = "ldtr_attributes", TrAttributes = "tr_attributes",
     GdtrBase = "gdtr_base", GdtrLimit = "gdtr_limit", IdtrBase = "idtr_base", IdtrLimit = "idtr_limit",
     Cr0 = "cr0", Cr2 = "cr2", Cr3 = "cr3", Cr4 = "cr4", Cr8 = "cr8", Efer = "efer", Xcr0 = "xcr0", Pkru = "pkru",
+    Fcw = "fcw", Fsw = "fsw", Ftw = "ftw", Mxcsr = "mxcsr",
     Dr0 = "dr0", Dr1 = "dr1", Dr2 = "dr2", Dr3 = "dr3", Dr6 = "dr6", Dr7 = "dr7",
 }

@@ -1,5 +1,7 @@
 //! The whole state as one image, for whoever looks from outside.
 
+use std::fmt;
+
 use super::component::{AT_AVX, AT_PKRU, AVX, EXTENDED, IMPLEMENTED, LEGACY, Layout, PKRU, SSE, X87};
 use super::lane_to_bytes;
 use super::legacy::{self, Pointers, Region};
@@ -21,6 +23,18 @@ pub enum ImageError {
     /// MXCSR has reserved bits set.
     Mxcsr,
 }
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Length => "an XSAVE image has another length",
+            Self::Header => "the header of the XSAVE image names what is not there",
+            Self::Mxcsr => "MXCSR in the XSAVE image has reserved bits set",
+        })
+    }
+}
+
+impl std::error::Error for ImageError {}
 
 impl Cpu {
     /// Everything that XSAVE64 could save, whatever XCR0 has enabled, in the standard format; XSTATE_BV names what is not in
