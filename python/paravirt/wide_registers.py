@@ -29,7 +29,7 @@ class Kind(NamedTuple):
     parts of one lie in an image, lowest first."""
 
     name: str
-    count: int
+    total: int
     bits: int
     components: int
     places: Callable[[bytes | bytearray, int], tuple[tuple[int, int], ...]]
@@ -61,10 +61,10 @@ class RegisterFile:
         self._kind = kind
 
     def __len__(self) -> int:
-        return self._kind.count
+        return self._kind.total
 
     def __iter__(self) -> Iterator[int]:
-        return (self[number] for number in range(self._kind.count))
+        return (self[number] for number in range(self._kind.total))
 
     def __getitem__(self, number: int) -> int:
         self._check_number(number)
@@ -89,8 +89,8 @@ class RegisterFile:
         self._vcpu.xsave_image = bytes(image)
 
     def _check_number(self, number: int) -> None:
-        if not 0 <= number < self._kind.count:
-            name, last = self._kind.name, self._kind.count - 1
+        if not 0 <= number < self._kind.total:
+            name, last = self._kind.name, self._kind.total - 1
             raise ConfigurationError(f"there is no {name}{number}: {name}0 to {name}{last}", option=name)
 
     def __repr__(self) -> str:

@@ -50,11 +50,29 @@ def test_version() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["build", "--help"], []])
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["build", "--help"], ["cpu", "--help"], []])
 def test_help(arguments: Sequence[str]) -> None:
     done = paravirt(*arguments)
     assert "Usage: paravirt" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["cpu"], ["run", "--cpu", "help"], ["run", "kernel.elf", "--cpu", "help"]])
+def test_models_and_features(arguments: Sequence[str]) -> None:
+    """All models and features, wherever one asks."""
+    done = paravirt(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "  EPYC-Rome       AMD Zen 2, 2019; also zen2, znver2\n" in done.stdout
+    assert re.search(r"^  .* smep .*\n(.*\n)+Features with a name that are not implemented:", done.stdout, re.MULTILINE)
+
+
+def test_what_a_cpu_is() -> None:
+    """Its signature, and all features, the switched ones too."""
+    done = paravirt("cpu", "zen2,-smap", "--host", "intel")
+    assert "  AuthenticAMD, family 23, model 49, stepping 0\n" in done.stdout
+    features = set(done.stdout.partition("Features:\n")[2].partition("\n\n")[0].split())
+    assert "smep" in features
+    assert "smap" not in features
 
 
 def test_output_and_status(guest_image: BuildGuest) -> None:
@@ -192,6 +210,8 @@ def test_image_too_large_for_memory(guest_image: BuildGuest) -> None:
         (["--policy", "pray"], "unknown policy 'pray'; known: patch, emulate, strict, reject"),
         (["--max-instructions", "0"], "max_instructions 0 is not a number from 1 to 9223372036854775807"),
         (["--timeout", "-1"], "timeout -1.0 is not above 0 seconds"),
+        (["--cpu", "haswell,+la57,-lm"],
+         "cpu feature 'la57' needs 'lm': '+la57' and '-lm' exclude each other"),
         (["--initrd", "/nonexistent"], "no such file or directory: '/nonexistent'"),
         (["--trace-file", "/nonexistent/x", "--trace", "all"], "cannot write the trace to '/nonexistent/x': "
          "no such file or directory"),

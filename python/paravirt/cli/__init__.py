@@ -13,6 +13,7 @@ import click
 
 from paravirt._version import __version__
 from paravirt.cli.build import build
+from paravirt.cli.cpu import cpu
 from paravirt.cli.output import OutputError
 from paravirt.cli.run import run
 from paravirt.errors import ParavirtError
@@ -40,6 +41,7 @@ def app() -> None:
 
 app.add_command(run)
 app.add_command(build)
+app.add_command(cpu)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

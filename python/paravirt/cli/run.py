@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from paravirt.cli import report
+from paravirt.cli.cpu import show_and_exit
 from paravirt.cli.interface_option import make_interfaces
 from paravirt.cli.output import OutputStream
 from paravirt.errors import ConfigurationError
@@ -39,7 +40,14 @@ STATUS_INTERRUPTED = 130
     show_default=True,
     help="What to do with the other vendor's hypercall: patch, emulate, strict or reject.",
 )
-@click.option("--cpu", default="default", show_default=True, help="Guest CPU: a model and features, as max,-smap.")
+@click.option(
+    "--cpu",
+    default="default",
+    show_default=True,
+    callback=show_and_exit,
+    is_eager=True,
+    help="Guest CPU: a model and features, as haswell,-smap; help lists them.",
+)
 @click.option("--initrd", metavar="FILE", help="A file to load as the kernel's module.")
 @click.option("--protocol", metavar="NAME", help="multiboot, or flat for raw real-mode code.  [default: by the file]")
 @click.option("--seed", default=0, show_default=True, help="How vCPUs interleave; the same seed gives the same run.")

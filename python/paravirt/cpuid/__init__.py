@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from paravirt.cpuid.features import FEATURES, IMPLEMENTED, Feature
 from paravirt.cpuid.leaves import LAPIC_TIMER_HZ, Row, build_cpuid
-from paravirt.cpuid.models import CPU_MODELS, CpuModel, find_model
+from paravirt.cpuid.models import ALIASES, CPU_MODELS, CpuModel, find_model
 from paravirt.cpuid.namespace import HYPERVISOR_BASE, place_interfaces
 from paravirt.cpuid.options import parse_cpu
 
 __all__ = [
+    "ALIASES",
     "CPU_MODELS",
     "FEATURES",
     "HYPERVISOR_BASE",
