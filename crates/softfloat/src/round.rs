@@ -128,7 +128,7 @@ fn overflow<F: Format>(cx: &mut Context, sign: bool, exponent: i32, precision: u
         }
     }
     if !cx.is_masked(flag::OE) && cx.rules == Rules::Sse {
-        // No result: only whether it would have been exact is told.
+        // No result: only whether it would have been exact, but for its exponent, is told.
         cx.raise(if cut.inexact { flag::PE } else { 0 });
         return F::zero(sign);
     }
@@ -157,11 +157,14 @@ fn underflow<F: Format>(
     let tiny = exponent + i32::from(unbounded.carry) < F::EXPONENT_MIN;
     if tiny && !cx.is_masked(flag::UE) {
         cx.raise(flag::UE);
-        if cx.rules == Rules::X87 {
-            let scaled = exponent + i32::from(unbounded.carry) + F::TRAP_SCALE;
-            if scaled >= F::EXPONENT_MIN {
-                return finish(cx, sign, scaled, unbounded);
-            }
+        if cx.rules == Rules::Sse {
+            // No result: only whether it would have been exact, but for its exponent, is told.
+            cx.raise(if unbounded.inexact { flag::PE } else { 0 });
+            return F::zero(sign);
+        }
+        let scaled = exponent + i32::from(unbounded.carry) + F::TRAP_SCALE;
+        if scaled >= F::EXPONENT_MIN {
+            return finish(cx, sign, scaled, unbounded);
         }
     } else if tiny && cx.ftz {
         cx.raise(flag::UE | flag::PE);

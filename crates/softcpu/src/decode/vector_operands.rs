@@ -16,14 +16,17 @@ pub struct VectorOperands<'o, 'i> {
 }
 
 impl<'o, 'i> VectorOperands<'o, 'i> {
-    /// Look at an instruction; `None` if it has neither a vector or MMX register as operand nor a VEX prefix, nor MXCSR.
+    /// Look at an instruction; `None` if it has neither a vector or MMX register as operand nor a VEX prefix, nor
+    /// does without in spite of being a vector instruction.
     pub fn new(operands: &'o mut Operands<'i>) -> Option<Self> {
         let instr = operands.instr;
         let vex = instr.encoding() == EncodingKind::VEX;
         let registers = || (0..instr.op_count()).filter_map(|i| register(operands, i));
         let wide = registers().any(Register::is_ymm) || instr.memory_size().size() == 32;
-        let control = matches!(instr.mnemonic(), Mnemonic::Ldmxcsr | Mnemonic::Stmxcsr);
-        if !vex && !control && !registers().any(|register| register.is_xmm() || register.is_mm()) {
+        if !vex
+            && !names_no_vector(instr.mnemonic())
+            && !registers().any(|register| register.is_xmm() || register.is_mm())
+        {
             return None;
         }
         let encoded = match (vex, wide) {
@@ -99,6 +102,12 @@ impl<'o, 'i> VectorOperands<'o, 'i> {
             Place::Memory(_) => Direction::Load,
         }
     }
+}
+
+/// Vector instructions that may have no vector register as operand.
+fn names_no_vector(mnemonic: Mnemonic) -> bool {
+    use Mnemonic as M;
+    matches!(mnemonic, M::Ldmxcsr | M::Stmxcsr | M::Cvtss2si | M::Cvtsd2si | M::Cvttss2si | M::Cvttsd2si)
 }
 
 fn register(operands: &Operands<'_>, i: u32) -> Option<Register> {

@@ -3,9 +3,9 @@
 use softfloat::{Context, F16, F32, Rounding};
 
 use super::convert::{self, Float};
-use super::kernel;
 use crate::cpu::Cpu;
 use crate::engine::Env;
+use crate::exec::addr;
 use crate::exec::form::Place;
 use crate::op::{Flow, Handler, Op, Step, Stop};
 use crate::vector::encoding::{Encoded, Encoding, with_encoding};
@@ -33,8 +33,15 @@ fn to_register<E: Encoding>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step 
 
 fn to_memory<E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.check_available(E::NEEDS)?;
+    // Page faults come before #XM.
+    let linear = addr::operand(cpu, op, E::BYTES / 2, true)?;
+    cpu.probe_write(env, linear, E::BYTES / 2, op.seg)?;
     let (cx, result) = compute::<E>(cpu, op)?;
-    kernel::store(cpu, env, op, E::BYTES / 2, result)?;
+    if E::WIDE {
+        cpu.write_lane(env, linear, op.seg, result[0])?;
+    } else {
+        cpu.write(env, linear, op.seg, result[0][0])?;
+    }
     cpu.simd_retire(&cx);
     cpu.after_store()
 }

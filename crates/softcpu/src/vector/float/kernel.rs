@@ -4,7 +4,6 @@ use softfloat::Context;
 
 use crate::cpu::Cpu;
 use crate::engine::Env;
-use crate::exec::addr;
 use crate::exec::form::Place;
 use crate::op::{Flow, Handler, Op, Step, Stop};
 use crate::vector::encoding::{Encoded, Encoding, with_encoding};
@@ -46,16 +45,6 @@ pub fn load<E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, bytes: u64) 
         _ => [cpu.read::<u16>(env, linear, op.seg)?.into(), 0],
     };
     Ok([low, [0; 2]])
-}
-
-/// Store to memory, which need not be aligned. End the handler as [`Cpu::write`] says.
-pub fn store(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, bytes: u64, value: Ymm) -> Result<(), Stop> {
-    let linear = addr::operand(cpu, op, bytes, true)?;
-    match bytes {
-        16 => cpu.write_lane(env, linear, op.seg, value[0]),
-        8 => cpu.write(env, linear, op.seg, value[0][0]),
-        _ => cpu.write(env, linear, op.seg, value[0][0] as u32),
-    }
 }
 
 #[inline(always)]

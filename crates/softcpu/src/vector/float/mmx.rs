@@ -5,7 +5,7 @@ use softfloat::{F32, F64};
 use super::convert::{Convert, FromInteger, ToInteger, elements};
 use super::kernel;
 use super::part::{Element, Part};
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, HostVendor};
 use crate::engine::Env;
 use crate::exec::addr;
 use crate::exec::form::Place;
@@ -23,13 +23,14 @@ fn ready(cpu: &mut Cpu, env: &mut Env<'_>) -> Result<(), Stop> {
     cpu.x87_settled(env)
 }
 
-/// Results of single precision take the lower half only.
-fn from_finish<F: Element>(cpu: &mut Cpu, op: &Op, integers: u64) -> Step
-where
-    FromInteger<i32, F>: Convert,
-{
+/// Results of single precision take the lower half only. The x87 registers become MMX registers even if #XM is raised, as AMD's
+/// silicon has it.
+fn from_finish<F: Element>(cpu: &mut Cpu, op: &Op, integers: u64, mmx: bool) -> Step {
     let mut cx = cpu.simd_context();
     let mut low = elements::<FromInteger<i32, F>>(&mut cx, &[[integers, 0], [0; 2]], COUNT)[0];
+    if mmx {
+        cpu.fpu.enter_mmx();
+    }
     cpu.simd_check(&cx)?;
     cpu.simd_retire(&cx);
     if F::BYTES == 4 {
@@ -42,25 +43,19 @@ where
 fn from_register<F: Element>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     ready(cpu, env)?;
     let integers = cpu.fpu.mmx(op.src);
-    let flow = from_finish::<F>(cpu, op, integers)?;
-    cpu.fpu.enter_mmx();
-    Ok(flow)
+    from_finish::<F>(cpu, op, integers, true)
 }
 
-/// From memory CVTPI2PD has nothing to do with MMX (SDM vol. 2, CVTPI2PD).
+/// From memory CVTPI2PD has nothing to do with MMX (SDM vol. 2, CVTPI2PD), and on AMD's silicon CVTPI2PS has not either.
 fn from_memory<F: Element>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let mmx = F::BYTES == 4;
+    let mmx = F::BYTES == 4 && cpu.host != HostVendor::Amd;
     if mmx {
         ready(cpu, env)?
     } else {
         cpu.check_available(Available::SSE)?
     }
     let integers = addr::read_operand::<u64>(cpu, env, op)?;
-    let flow = from_finish::<F>(cpu, op, integers)?;
-    if mmx {
-        cpu.fpu.enter_mmx();
-    }
-    Ok(flow)
+    from_finish::<F>(cpu, op, integers, mmx)
 }
 
 /// CVTPI2PS or CVTPI2PD.
@@ -74,9 +69,9 @@ pub fn from_integers<F: Element>(source: Place) -> Handler {
 fn to_finish<C: Convert>(cpu: &mut Cpu, op: &Op, source: Ymm) -> Step {
     let mut cx = cpu.simd_context();
     let integers = elements::<C>(&mut cx, &source, COUNT)[0][0];
+    cpu.fpu.enter_mmx();
     cpu.simd_check(&cx)?;
     cpu.simd_retire(&cx);
-    cpu.fpu.enter_mmx();
     cpu.fpu.set_mmx(op.dst, integers);
     Ok(Flow::Next)
 }

@@ -80,6 +80,17 @@ fn an_unmasked_exception_stores_nothing() {
 }
 
 #[test]
+fn an_exact_result_that_is_too_small_is_no_precision_exception() {
+    let mut machine = machine();
+    let unmasked = MASKED & !(u32::from(flag::UE) << 7);
+    machine.cpu().vector.mxcsr = unmasked;
+    machine.cpu().vector.set_xmm(1, doubles(f64::MIN_POSITIVE * 1.5, 0.0));
+    machine.cpu().vector.set_xmm(2, doubles(f64::MIN_POSITIVE, 0.0));
+    assert_eq!(machine.run(&[0xF2, 0x0F, 0x59, 0xCA]), Err(vector::XM)); // mulsd %xmm2, %xmm1
+    assert_eq!(machine.cpu().vector.mxcsr, unmasked | u32::from(flag::UE));
+}
+
+#[test]
 fn comparison_sets_flags() {
     let nan = f64::NAN;
     for (a, b, expected) in [
@@ -191,6 +202,7 @@ fn memory_operands_are_as_long_as_what_is_converted() {
     for (code, bytes) in [
         (&[0xF3, 0x0F, 0x58, 0x08][..], 4),    // addss
         (&[0xF2, 0x0F, 0x58, 0x08], 8),        // addsd
+        (&[0xF2, 0x0F, 0x2D, 0x18], 8),        // cvtsd2si to %ebx
         (&[0x0F, 0x5A, 0x08], 8),              // cvtps2pd
         (&[0xC5, 0xFC, 0x5A, 0x08], 16),       // vcvtps2pd to %ymm1
         (&[0xF3, 0x0F, 0xE6, 0x08], 8),        // cvtdq2pd
