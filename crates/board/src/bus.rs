@@ -4,7 +4,7 @@ use vcpu::{Bus, Pending, Reply, StopReason};
 
 use crate::board::{Board, TIMER_ACPI, TIMER_PIT, TIMER_RTC};
 use crate::deadlines::NEVER;
-use crate::lapic::Refused;
+use crate::lapic::{LocalPin, Refused};
 
 impl Bus for Board {
     fn mmio_read(&mut self, vcpu: usize, gpa: u64, size: usize) -> Reply<u64> {
@@ -79,6 +79,11 @@ impl Bus for Board {
 
     fn set_tsc_offset(&mut self, vcpu: usize, offset: u64) {
         self.apics[vcpu].set_tsc_offset(offset, self.now_ns);
+        self.sync(vcpu);
+    }
+
+    fn performance_interrupt(&mut self, vcpu: usize) {
+        self.signal_pin(vcpu, LocalPin::Performance);
         self.sync(vcpu);
     }
 

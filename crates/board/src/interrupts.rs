@@ -83,7 +83,8 @@ impl Board {
         }
     }
 
-    fn signal_pin(&mut self, vcpu: usize, pin: LocalPin) {
+    /// A local interrupt pin of a vCPU becomes active.
+    pub(crate) fn signal_pin(&mut self, vcpu: usize, pin: LocalPin) {
         match self.apics[vcpu].signal_pin(pin) {
             LocalSignal::Nmi => self.pending[vcpu].nmi = true,
             LocalSignal::Done => {}

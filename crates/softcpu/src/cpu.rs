@@ -13,6 +13,7 @@ use crate::flags::Flags;
 use crate::mmu::RegionCache;
 use crate::msr::Msrs;
 use crate::op::{Answer, REGISTER_SLOTS, Stop};
+use crate::pmu::{Meter, Pmu};
 use crate::segment::{CS, DS, ES, SS, Segment, TR, Table};
 use crate::tlb::{MmuIndex, Tlb};
 use crate::vector::available::Available;
@@ -191,6 +192,10 @@ pub struct Cpu {
     pub debug: DebugState,
     /// MSRs that the core owns.
     pub msrs: Msrs,
+    /// Performance counters.
+    pub pmu: Pmu,
+    /// What they count.
+    pub meter: Meter,
     /// Guest TSC minus reference TSC.
     pub tsc_offset: u64,
 
@@ -264,6 +269,8 @@ impl Cpu {
             cpl: 0,
             debug: DebugState::default(),
             msrs: Msrs::default(),
+            pmu: Pmu::default(),
+            meter: Meter::default(),
             tsc_offset: 0,
             cpuid: CpuidTable::default(),
             intercept_cpuid: false,
@@ -299,6 +306,7 @@ impl Cpu {
         self.fpu = Fpu::default();
         self.vector = VectorState::default();
         self.msrs = Msrs::default();
+        self.pmu = Pmu::default();
         self.tsc_offset = 0;
         self.activity = if self.index == 0 { Activity::Running } else { Activity::WaitForSipi };
         self.mode_changed();
@@ -493,7 +501,7 @@ impl Cpu {
     pub fn hash_state(&self, hasher: &mut impl Hasher) {
         (&self.regs[..16], self.rip, self.rflags(), self.segs, self.gdtr, self.idtr).hash(hasher);
         (self.cr0, self.cr2, self.cr3, self.cr4, self.efer, self.xcr0, self.pkru, self.cpl).hash(hasher);
-        (self.debug, &self.msrs, self.tsc_offset, self.host, self.activity, self.kicked).hash(hasher);
+        (self.debug, &self.msrs, &self.pmu, self.tsc_offset, self.host, self.activity, self.kicked).hash(hasher);
         (self.interrupt_shadow, self.shadow_is_mov_ss, self.nmi_blocked, self.fpu, self.vector).hash(hasher);
     }
 

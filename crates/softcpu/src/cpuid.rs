@@ -101,6 +101,8 @@ impl CpuidTable {
             l7_ecx: self.word(7, 0, 2),
             l7_edx: self.word(7, 0, 3),
             l7_1_eax: self.word(7, 1, 0),
+            pmu_eax: self.word(0xA, 0, 0),
+            pmu_edx: self.word(0xA, 0, 3),
             x1_ecx: self.word(0x8000_0001, 0, 2),
             x1_edx: self.word(0x8000_0001, 0, 3),
             xsave_eax: self.word(XSTATE, 1, 0),

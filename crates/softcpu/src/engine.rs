@@ -25,6 +25,7 @@ use crate::decode::{self, End};
 use crate::exception::{Event, Shutdown};
 use crate::msr::{MsrWrite, When};
 use crate::op::{Answer, BLOCK_RIP, Flow, Op, Step, Stop};
+use crate::pmu::{Now, Work};
 use crate::segment::{CS, Segment};
 
 /// Price of an access to the bus in virtual nanoseconds: about what an exit to a hypervisor takes on hardware.
@@ -58,6 +59,10 @@ impl Env<'_> {
     /// Virtual time. Exact in careful execution.
     pub fn now_ns(&self) -> u64 {
         self.instructions + self.skipped_ns
+    }
+    /// What all vCPUs have done. Exact in careful execution.
+    pub fn work(&self) -> Work {
+        Work { instructions: self.instructions, ns: self.now_ns() }
     }
     /// An exit takes time.
     pub fn charge_exit(&mut self) {
@@ -313,7 +318,7 @@ impl Engine {
     }
 
     fn when(&self) -> When {
-        When { tsc: self.clock.ns_to_tsc(self.now_ns()) }
+        When::new(self.work(), self.clock)
     }
     /// Read an MSR as RDMSR at CPL 0 would; `None` if that would fault or needs an answer from above.
     pub fn read_msr(&mut self, bus: &mut dyn Bus, cpu: usize, index: u32) -> Option<u64> {
@@ -370,7 +375,7 @@ impl Engine {
             }
             self.asleep_since_ns = None;
             let limit = self.stretch_limit(bus, end);
-            if let Some(exit) = self.stretch(bus, limit) {
+            if let Some(exit) = self.metered(bus, |engine, bus| engine.stretch(bus, limit)) {
                 return exit;
             }
         }
@@ -386,7 +391,7 @@ impl Engine {
             return Exit::Step { vcpu: cpu };
         }
         self.passed_breakpoint = Some((cpu, self.cpus[cpu].linear_rip()));
-        if let Some(exit) = self.careful_step(bus) {
+        if let Some(exit) = self.metered(bus, Self::careful_step) {
             return exit;
         }
         match bus.take_stop() {
@@ -527,8 +532,39 @@ impl Engine {
         if let Some(event) = bus.next_event_ns() {
             limit = limit.min(self.instructions + event.saturating_sub(self.now_ns()));
         }
+        let cpu = &self.cpus[self.current];
+        if cpu.pmu.interrupts() {
+            let now = Now { done: cpu.meter.done(self.work()), clock: self.clock };
+            limit = limit.min(self.instructions.saturating_add(cpu.pmu.until_overflow(&now)));
+        }
         // A timer that is due fires at once in `advance`; at least one instruction runs in any case.
         limit.max(self.instructions + 1)
+    }
+
+    fn work(&self) -> Work {
+        Work { instructions: self.instructions, ns: self.now_ns() }
+    }
+
+    /// Run the current vCPU, and note what it does.
+    fn metered(
+        &mut self,
+        bus: &mut dyn Bus,
+        run: impl FnOnce(&mut Self, &mut dyn Bus) -> Option<Exit>,
+    ) -> Option<Exit> {
+        let (index, before) = (self.current, self.work());
+        let cpu = &mut self.cpus[index];
+        cpu.meter.start(before, cpu.cpl == 3);
+        let exit = run(self, bus);
+        let after = self.work();
+        let cpu = &mut self.cpus[index];
+        cpu.meter.stop(after);
+        if cpu.pmu.interrupts() {
+            let now = Now { done: cpu.meter.done(after), clock: self.clock };
+            if cpu.pmu.take_overflows(&now) {
+                bus.performance_interrupt(index);
+            }
+        }
+        exit
     }
 
     /// Run the current vCPU until something must be looked at.
@@ -914,6 +950,7 @@ impl Engine {
             }
             Err(Stop::Again) => {
                 // One iteration counts as an instruction, so that a long repetition takes time.
+                self.cpus[index].meter.discount();
                 self.instructions += 1;
                 self.cpus[index].interrupt_shadow = false;
                 self.single_step_trap(bus)
@@ -947,7 +984,9 @@ impl Engine {
     /// After an instruction that ran carefully has retired.
     fn retired(&mut self, bus: &mut dyn Bus, op: &Op, flow: Flow, start: u64, shadow_before: bool) -> Option<Exit> {
         self.instructions += 1;
+        let now = self.work();
         let cpu = &mut self.cpus[self.current];
+        cpu.meter.set_level(now, cpu.cpl == 3);
         if matches!(flow, Flow::Next | Flow::Sync | Flow::Yield) {
             cpu.rip = offset_rip(cpu, start, u64::from(op.len));
         }
@@ -1024,10 +1063,13 @@ impl Engine {
         }
         // Counts as an instruction: a handler whose first instruction faults would otherwise take no time, and never come to the
         // end of a budget.
+        self.cpus[vcpu].meter.discount();
         self.instructions += 1;
         let result = self.with_env(bus, |cpu, env| cpu.deliver(env, event));
         self.drop_written_code();
+        let now = self.work();
         let cpu = &mut self.cpus[vcpu];
+        cpu.meter.set_level(now, cpu.cpl == 3);
         cpu.code_written = false;
         cpu.interrupt_shadow = false;
         match result {
@@ -1129,6 +1171,7 @@ fn settle(cpu: &mut Cpu, env: &mut Env<'_>, start: u64, step: Step, op: &Op) -> 
                 Stop::Careful => ChainEnd::Careful,
                 Stop::Exit => ChainEnd::Exit,
                 Stop::Again => {
+                    cpu.meter.discount();
                     env.instructions += 1;
                     ChainEnd::Attention
                 }

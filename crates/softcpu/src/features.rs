@@ -17,6 +17,10 @@ pub struct Features {
     pub l7_edx: u32,
     /// Leaf 7.1 EAX.
     pub l7_1_eax: u32,
+    /// Leaf 0xA EAX.
+    pub pmu_eax: u32,
+    /// Leaf 0xA EDX.
+    pub pmu_edx: u32,
     /// Leaf 0x80000001 ECX.
     pub x1_ecx: u32,
     /// Leaf 0x80000001 EDX.

@@ -30,6 +30,7 @@ mod mem;
 mod mmu;
 mod msr;
 mod op;
+mod pmu;
 mod registers;
 mod segment;
 mod syscall;

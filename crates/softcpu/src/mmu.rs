@@ -622,7 +622,7 @@ mod tests {
             (!(3 << 10) & 0xFFFF_FFFF, WRITE, Ok(FRAME)),
         ] {
             let index = x86defs::msr::PKRS;
-            assert_eq!(machine.cpu.write_msr(index, pkrs, When::default()), MsrWrite::Done);
+            assert_eq!(machine.cpu.write_msr(index, pkrs, When::zero()), MsrWrite::Done);
             assert_eq!(walk(&mut machine, PAGE, access), expected, "{pkrs:#x} {access:?}");
         }
         machine.cpu.pkru = u32::MAX;

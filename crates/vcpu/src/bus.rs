@@ -62,6 +62,12 @@ pub trait Bus {
     /// The vCPU's TSC now differs from the reference TSC of [`crate::Clock`] by `offset` ticks; TSC deadlines follow.
     fn set_tsc_offset(&mut self, vcpu: usize, offset: u64);
 
+    /// A performance counter of this vCPU has overflowed and wants to interrupt: LVT performance. Nothing happens where there is
+    /// no local APIC.
+    fn performance_interrupt(&mut self, vcpu: usize) {
+        let _ = vcpu;
+    }
+
     /// Let time pass until `now_ns`: every timer that is due by then fires. Time never goes back.
     fn advance(&mut self, now_ns: u64);
     /// When the next timer fires, in ns of virtual time. `None`: nothing will happen by itself.

@@ -100,6 +100,8 @@ pub const L7_EDX_SSBD: u32 = 1 << 31;
 /// Leaf 0xD.1 EAX: XSAVES, XRSTORS and IA32_XSS.
 pub const XSAVE_EAX_XSAVES: u32 = 1 << 3;
 
+/// Leaf 0x80000001 ECX: six performance counters with pairs of MSRs (AMD).
+pub const X1_ECX_PERFCTR_CORE: u32 = 1 << 23;
 /// Leaf 0x80000001 EDX: SYSCALL and SYSRET.
 pub const X1_EDX_SYSCALL: u32 = 1 << 11;
 /// Leaf 0x80000001 EDX: no-execute.

@@ -116,6 +116,10 @@ pub const AMD_DE_CFG: u32 = 0xC001_1029;
 pub const AMD_BU_CFG2: u32 = 0xC001_102A;
 /// AMD: first of the four performance event selects.
 pub const AMD_PERF_EVENT_SELECT0: u32 = 0xC001_0000;
+/// AMD: last of the four performance event selects.
+pub const AMD_PERF_EVENT_SELECT3: u32 = 0xC001_0003;
+/// AMD: first of the four performance counters.
+pub const AMD_PERF_COUNTER0: u32 = 0xC001_0004;
 /// AMD: last of the four performance counters, which follow the selects.
 pub const AMD_PERF_COUNTER3: u32 = 0xC001_0007;
 /// AMD: CLK_CTL of the K7.
@@ -184,3 +188,34 @@ pub const FLUSH_CMD_L1D: u64 = 1 << 0;
 pub const MISC_FEATURES_CPUID_FAULT: u64 = 1 << 0;
 /// IA32_XSS.
 pub const XSS: u32 = 0xDA0;
+
+/// IA32_PMC0, the first general performance counter.
+pub const PERF_COUNTER0: u32 = 0xC1;
+/// The second one, the last that every CPU since the P6 has.
+pub const PERF_COUNTER1: u32 = 0xC2;
+/// IA32_PMC3.
+pub const PERF_COUNTER3: u32 = 0xC4;
+/// IA32_PERFEVTSEL0.
+pub const PERF_EVENT_SELECT0: u32 = 0x186;
+/// IA32_PERFEVTSEL1.
+pub const PERF_EVENT_SELECT1: u32 = 0x187;
+/// IA32_PERFEVTSEL3.
+pub const PERF_EVENT_SELECT3: u32 = 0x189;
+/// IA32_FIXED_CTR0, instructions; cycles and cycles of reference follow.
+pub const FIXED_CTR0: u32 = 0x309;
+/// IA32_FIXED_CTR2.
+pub const FIXED_CTR2: u32 = 0x30B;
+/// IA32_FIXED_CTR_CTRL.
+pub const FIXED_CTR_CTRL: u32 = 0x38D;
+/// IA32_PERF_GLOBAL_STATUS.
+pub const PERF_GLOBAL_STATUS: u32 = 0x38E;
+/// IA32_PERF_GLOBAL_CTRL.
+pub const PERF_GLOBAL_CTRL: u32 = 0x38F;
+/// IA32_PERF_GLOBAL_OVF_CTRL.
+pub const PERF_GLOBAL_OVF_CTRL: u32 = 0x390;
+/// AMD: PERF_CTL0; PERF_CTR0 and five more pairs follow.
+pub const AMD_PERF_CTL0: u32 = 0xC001_0200;
+/// AMD: PERF_CTR0.
+pub const AMD_PERF_CTR0: u32 = 0xC001_0201;
+/// AMD: PERF_CTR5.
+pub const AMD_PERF_CTR5: u32 = 0xC001_020B;

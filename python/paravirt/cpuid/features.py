@@ -18,6 +18,7 @@ __all__ = [
     "FEATURES",
     "IMPLEMENTED",
     "INTEL_ONLY",
+    "ON_REQUEST",
     "Feature",
     "needed_by",
     "needs",
@@ -82,6 +83,8 @@ FEATURES: Mapping[str, Feature] = {
             "4 fsrm 10 md-clear 14 serialize 20 cet-ibt 26 spec-ctrl stibp flush-l1d arch-capabilities 31 ssbd",
         ),
         _row(7, EAX, "sha512 sm3 sm4 4 avx-vnni avx512-bf16 10 fzrm fsrs fsrc 26 lam", subleaf=1),
+        # Version 2 of the architectural counters; the rest of the leaf follows from it.
+        _row(0xA, EAX, "1 pmu"),
         _row(0xD, EAX, "xsaveopt xsavec xgetbv1 xsaves", subleaf=1),
         _row(
             0x8000_0001,
@@ -110,6 +113,7 @@ IMPLEMENTED: frozenset[str] = frozenset(
         *("clflushopt", "clwb", "umip", "pku", "la57", "rdpid", "arat", "lahf_lm", "cr8legacy", "abm"),
         *("fxsr", "fxsr_opt", "xsave", "xsaveopt", "xsavec", "xgetbv1", "xsaves", "xsaveerptr"),
         *("3dnowprefetch", "topoext", "syscall", "nx", "pdpe1gb", "rdtscp", "lm", "invtsc", "lam", "pks"),
+        *("pmu", "perfctr_core"),
     )
 )
 """What the software CPU does, and nothing else is ever announced. Extend it when the CPU learns more."""
@@ -139,8 +143,14 @@ AMD_ONLY = frozenset(
         "amd-no-ssb",
     )
 )
-INTEL_ONLY = frozenset(("tsc-deadline", "lam", "pks", "fdp-excptn-only", "zero-fcs-fds", "spec-ctrl", "stibp", "ssbd"))
+INTEL_ONLY = frozenset(
+    ("tsc-deadline", "lam", "pks", "pmu", "fdp-excptn-only", "zero-fcs-fds", "spec-ctrl", "stibp", "ssbd")
+)
 """Announced by default to CPUs of this vendor only; asked for by name, any CPU has them."""
+
+ON_REQUEST = frozenset(("pmu", "perfctr_core"))
+"""Announced only if asked for by name: performance counters that count instructions and cycles, but not all that guests
+look for once they find them."""
 
 _NEEDS: Mapping[str, str] = {
     "sse": "fxsr",
@@ -190,6 +200,8 @@ _NEEDS: Mapping[str, str] = {
     "tsc_adjust": "tsc msr",
     "rdtscp": "tsc msr",
     "invtsc": "tsc",
+    "pmu": "msr",
+    "perfctr_core": "msr",
     "mca": "mce msr",
     "mtrr": "msr",
     "pat": "msr",

@@ -85,6 +85,11 @@ def build_cpuid(
     return leaves.rows()
 
 
+PERFORMANCE_COUNTERS = (0x0730_0400, 0x78, 0, 0x603)
+"""Leaf 0xA: four general counters of 48 bits, seven events of which four (cache references and misses, branches and
+those mispredicted) are not there, three fixed counters of 48 bits. Its version is a feature of its own."""
+
+
 def _highest_leaf(model: CpuModel, least: int, first: int) -> int:
     """The highest leaf of the range that begins with `first`: a feature's own leaves must be within."""
     used = [FEATURES[name].leaf for name in model.features]
@@ -111,6 +116,8 @@ def _add_basic_leaves(leaves: Leaves, model: CpuModel, cpus: int) -> None:
     if highest >= 7:
         subleaves = [FEATURES[name].subleaf for name in model.features if FEATURES[name].leaf == 7]
         leaves.set(7, (max(subleaves, default=0), 0, 0, 0), 0)
+    if "pmu" in model.features:
+        leaves.set(0xA, PERFORMANCE_COUNTERS)
     if "x2apic" in model.features:
         # One thread a core, all cores in one package. The engine fills in EDX, the x2APIC id.
         leaves.set(0xB, (0, 1, 0x100, 0), 0)

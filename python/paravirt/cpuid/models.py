@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from paravirt.cpuid.caches import Caches, caches
-from paravirt.cpuid.features import AMD_ONLY, IMPLEMENTED, INTEL_ONLY
+from paravirt.cpuid.features import AMD_ONLY, IMPLEMENTED, INTEL_ONLY, ON_REQUEST
 from paravirt.errors import UnknownFeatureError
 
 __all__ = ["ALIASES", "CPU_MODELS", "CpuModel", "ModelRow", "find_model"]
@@ -80,8 +80,8 @@ class ModelRow(NamedTuple):
     def default_features(self, vendor: str) -> frozenset[str]:
         """The features that a CPU of this model and vendor announces."""
         if self.features is None:
-            return IMPLEMENTED - (INTEL_ONLY if is_amd(vendor) else AMD_ONLY)
-        return IMPLEMENTED & set(self.features.split())
+            return IMPLEMENTED - ON_REQUEST - (INTEL_ONLY if is_amd(vendor) else AMD_ONLY)
+        return IMPLEMENTED & set(self.features.split()) - ON_REQUEST
 
     @property
     def left_out(self) -> frozenset[str]:

@@ -75,6 +75,8 @@ pub enum LocalPin {
     Lint0,
     /// Connected to the board's NMI.
     Lint1,
+    /// Connected to the vCPU's performance counters.
+    Performance,
 }
 
 /// The local APIC of one vCPU.
@@ -277,10 +279,20 @@ impl LocalApic {
         if self.mode() == Mode::Disabled {
             return if pin == LocalPin::Lint1 && self.is_bsp() { LocalSignal::Nmi } else { LocalSignal::Done };
         }
-        let entry = self.lvt[lvt_index(if pin == LocalPin::Lint0 { LVT_LINT0 } else { LVT_LINT1 })];
-        if entry & LVT_MASKED != 0 {
+        let entry = &mut self.lvt[lvt_index(match pin {
+            LocalPin::Lint0 => LVT_LINT0,
+            LocalPin::Lint1 => LVT_LINT1,
+            LocalPin::Performance => LVT_PERFORMANCE,
+        })];
+        if *entry & LVT_MASKED != 0 {
             return LocalSignal::Done;
         }
+        let signalled = *entry;
+        if pin == LocalPin::Performance {
+            // The handler takes the mask away again (SDM vol. 3 section 12.5.1).
+            *entry |= LVT_MASKED;
+        }
+        let entry = signalled;
         match DeliveryMode::from_bits(entry >> 8) {
             DeliveryMode::Nmi => LocalSignal::Nmi,
             mode => {

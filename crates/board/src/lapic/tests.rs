@@ -362,3 +362,15 @@ fn the_8259_reaches_the_processor_through_lint0_or_past_a_disabled_apic() {
     other.set_base(0xFEE0_0000).unwrap();
     assert!(!other.passes_extint());
 }
+
+#[test]
+fn a_performance_counter_interrupts_once_until_it_is_unmasked() {
+    let mut apic = enabled();
+    set(&mut apic, LVT_PERFORMANCE, 0x55);
+    apic.signal_pin(LocalPin::Performance);
+    assert_eq!(apic.deliverable(), Some(0x55));
+    assert_eq!(get(&mut apic, LVT_PERFORMANCE), LVT_MASKED | 0x55);
+    set(&mut apic, LVT_PERFORMANCE, 0x400);
+    assert_eq!(apic.signal_pin(LocalPin::Performance), LocalSignal::Nmi);
+    assert_eq!(apic.signal_pin(LocalPin::Performance), LocalSignal::Done, "masked");
+}

@@ -7,6 +7,8 @@ use x86defs::{cr, segment as attr};
 use crate::cpu::{Cpu, HostVendor};
 use crate::engine::{Engine, EngineConfig};
 use crate::features::Features;
+use crate::msr::When;
+use crate::pmu::Work;
 use crate::segment::CS;
 
 /// Where the code is.
@@ -39,6 +41,8 @@ pub struct EmptyBus {
     pub reads: Vec<u64>,
     /// Device memory writes.
     pub writes: Vec<(u64, u64)>,
+    /// Overflows of performance counters.
+    pub performance_interrupts: u32,
 }
 
 impl Bus for EmptyBus {
@@ -68,6 +72,9 @@ impl Bus for EmptyBus {
     }
     fn set_cr8(&mut self, _vcpu: usize, _value: u64) {}
     fn set_tsc_offset(&mut self, _vcpu: usize, _offset: u64) {}
+    fn performance_interrupt(&mut self, _vcpu: usize) {
+        self.performance_interrupts += 1;
+    }
     fn advance(&mut self, _now_ns: u64) {}
     fn next_event_ns(&self) -> Option<u64> {
         None
@@ -213,6 +220,11 @@ impl Machine {
     /// Execute one instruction.
     pub fn step(&mut self) {
         self.engine.step(&mut self.bus, 0);
+    }
+
+    /// Now, as MSRs see it.
+    pub fn when(&self) -> When {
+        When::new(Work { instructions: self.engine.instructions(), ns: self.engine.now_ns() }, self.engine.clock())
     }
 
     /// Instructions executed.

@@ -28,6 +28,9 @@ conditions! {
     tsc_aux_amd: |f| f.amd && tsc_aux(f);
     tsc_aux_intel: |f| !f.amd && tsc_aux(f);
     arch_capabilities: |f| f.l7_edx & bit::L7_EDX_ARCH_CAPABILITIES != 0;
+    no_intel_counters: |f| !f.amd && !intel_counters(f);
+    intel_counters: |f| !f.amd && f.pmu_eax & 0xFF >= 2;
+    amd_counters: |f| f.amd && f.x1_ecx & bit::X1_ECX_PERFCTR_CORE != 0;
     pks: |f| f.l7_ecx & bit::L7_ECX_PKS != 0;
     spec_ctrl: |f| spec_ctrl_bits(f) != 0;
     pred_cmd: |f| pred_cmd_bits(f) != 0;

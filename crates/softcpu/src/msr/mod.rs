@@ -6,11 +6,12 @@ mod computed;
 mod machine_check;
 mod table;
 
-use vcpu::{Exit, Reply};
+use vcpu::{Clock, Exit, Reply};
 
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::op::{Flow, Op, Step, Width};
+use crate::pmu::Work;
 use crate::system::cost;
 use cache_control::CacheControl;
 use machine_check::MachineCheck;
@@ -80,16 +81,25 @@ pub enum MsrWrite {
 }
 
 /// When an MSR is read or written.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct When {
     /// The reference TSC.
     pub tsc: u64,
+    /// What all vCPUs have done.
+    pub work: Work,
+    /// Converts time.
+    pub clock: Clock,
 }
 
 impl When {
     /// Now, exactly if the instruction runs carefully.
-    fn now(env: &Env<'_>) -> Self {
-        Self { tsc: env.clock.ns_to_tsc(env.now_ns()) }
+    pub fn now(env: &Env<'_>) -> Self {
+        Self::new(env.work(), env.clock)
+    }
+
+    /// By the engine's counts.
+    pub fn new(work: Work, clock: Clock) -> Self {
+        Self { tsc: clock.ns_to_tsc(work.ns), work, clock }
     }
 }
 
@@ -190,6 +200,14 @@ pub fn wrmsr(cpu: &mut Cpu, env: &mut Env<'_>, _op: &Op) -> Step {
 }
 
 #[cfg(test)]
+impl When {
+    /// Power-on.
+    pub fn zero() -> Self {
+        Self::new(Work::default(), Clock::new(1_000_000))
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::cpu::HostVendor;
@@ -247,7 +265,7 @@ mod tests {
             (&BOTH, 0x1234, 0, Unknown),
         ] {
             for &amd in vendors {
-                let actual = guest(amd).write_msr(index, value, When::default());
+                let actual = guest(amd).write_msr(index, value, When::zero());
                 assert_eq!(actual, expected, "{index:#x} {value:#x} amd {amd}");
             }
         }
@@ -269,10 +287,10 @@ mod tests {
             (true, msr::BIOS_SIGN_ID, 0, Some(0x0100_0065)),
         ] {
             let mut cpu = guest(amd);
-            let write = cpu.write_msr(index, value, When::default());
+            let write = cpu.write_msr(index, value, When::zero());
             assert_eq!(write == MsrWrite::Done, expected.is_some(), "{index:#x} {value:#x}");
             if expected.is_some() {
-                assert_eq!(cpu.read_msr(index, When::default()), expected, "{index:#x} {value:#x}");
+                assert_eq!(cpu.read_msr(index, When::zero()), expected, "{index:#x} {value:#x}");
             }
         }
     }
@@ -288,14 +306,14 @@ mod tests {
                     continue;
                 }
                 for index in row.first..=row.last {
-                    let read = cpu.read_msr(index, When::default());
+                    let read = cpu.read_msr(index, When::zero());
                     match row.rule {
                         Rule::Command(_) => assert_eq!(read, None, "{index:#x}"),
                         Rule::Kept(_, reset, _) => assert_eq!(read, Some(reset), "{index:#x}"),
                         _ => assert!(read.is_some(), "{index:#x}"),
                     }
                     // What was read can be written back, unless nothing can.
-                    let written = read.map(|value| cpu.write_msr(index, value, When::default()));
+                    let written = read.map(|value| cpu.write_msr(index, value, When::zero()));
                     assert_ne!(written, Some(MsrWrite::Unknown), "{index:#x}");
                 }
             }
@@ -309,10 +327,10 @@ mod tests {
     #[test]
     fn the_tsc_and_its_adjustment_move_together() {
         let mut cpu = guest(false);
-        assert_eq!(cpu.write_msr(msr::TSC, 5_000, When { tsc: 1_000 }), MsrWrite::TscOffset);
-        assert_eq!(cpu.read_msr(msr::TSC_ADJUST, When::default()), Some(4_000));
-        assert_eq!(cpu.write_msr(msr::TSC_ADJUST, 0, When { tsc: 2_000 }), MsrWrite::TscOffset);
-        assert_eq!(cpu.read_msr(msr::TSC, When { tsc: 2_000 }), Some(2_000));
+        assert_eq!(cpu.write_msr(msr::TSC, 5_000, When { tsc: 1_000, ..When::zero() }), MsrWrite::TscOffset);
+        assert_eq!(cpu.read_msr(msr::TSC_ADJUST, When::zero()), Some(4_000));
+        assert_eq!(cpu.write_msr(msr::TSC_ADJUST, 0, When { tsc: 2_000, ..When::zero() }), MsrWrite::TscOffset);
+        assert_eq!(cpu.read_msr(msr::TSC, When { tsc: 2_000, ..When::zero() }), Some(2_000));
     }
 
     #[test]
@@ -335,10 +353,10 @@ mod tests {
         let mut cpu = guest(false);
         cpu.host = HostVendor::Amd;
         let value = 0xFFFF_8000_1234_5678;
-        cpu.write_msr(msr::SYSENTER_EIP, value, When::default());
+        cpu.write_msr(msr::SYSENTER_EIP, value, When::zero());
         assert_eq!(cpu.msrs.sysenter_eip, value, "an Intel guest");
         cpu.features.amd = true;
-        cpu.write_msr(msr::SYSENTER_EIP, value, When::default());
+        cpu.write_msr(msr::SYSENTER_EIP, value, When::zero());
         assert_eq!(cpu.msrs.sysenter_eip, 0x1234_5678);
     }
 
@@ -346,7 +364,7 @@ mod tests {
     fn cpuid_can_be_made_to_fault() {
         let mut machine = Machine::long64();
         let fault = msr::MISC_FEATURES_CPUID_FAULT;
-        assert_eq!(machine.cpu.write_msr(msr::MISC_FEATURES_ENABLES, fault, When::default()), MsrWrite::Done);
+        assert_eq!(machine.cpu.write_msr(msr::MISC_FEATURES_ENABLES, fault, When::zero()), MsrWrite::Done);
         let op = Op::new(crate::cpuid::cpuid);
         machine.with(|cpu, env| crate::cpuid::cpuid(cpu, env, &op)).expect("CPL 0");
         machine.set_cpl(3);

@@ -9,6 +9,7 @@ use super::announced::{self as if_, Condition};
 use super::{MsrWrite, When, cache_control, computed, machine_check};
 use crate::cpu::Cpu;
 use crate::features::Features;
+use crate::pmu;
 
 /// MSRs with consecutive indices and the same rules.
 pub struct Row {
@@ -136,9 +137,11 @@ use Bits::*;
 use Rule::*;
 
 const APERTURE: Rule = Computed(cache_control::read, cache_control::write);
+const COUNTER: Rule = Computed(pmu::read_counter, pmu::write_counter);
+const EVENT_SELECT: Rule = Computed(pmu::read_select, pmu::write_select);
 const BANK: Rule = Computed(machine_check::read, machine_check::write);
 
-/// All of them, by index. Where vendors differ an index has several rows, of which the first one that exists counts.
+/// All of them, by their last index. Where vendors differ an index has several rows, of which the first one that exists counts.
 #[rustfmt::skip]
 pub static TABLE: &[Row] = &[
     many(msr::P5_MC_ADDR, msr::P5_MC_TYPE, if_::always, Constant(0)),
@@ -156,6 +159,9 @@ pub static TABLE: &[Row] = &[
     one(msr::BIOS_UPDT_TRIG, if_::intel, Command(if_::all_bits)),
     one(msr::BIOS_SIGN_ID, if_::intel, Ignored(MICROCODE_INTEL)),
     one(msr::BIOS_SIGN_ID, if_::amd, Ignored(MICROCODE_AMD)),
+    // Counters and selects that every CPU since the P6 has count nothing unless counters are announced.
+    many(msr::PERF_COUNTER0, msr::PERF_COUNTER1, if_::no_intel_counters, Ignored(0)),
+    many(msr::PERF_COUNTER0, msr::PERF_COUNTER3, if_::intel_counters, COUNTER),
     one(msr::FSB_FREQ, if_::intel, Constant(3)),
     // CPUID can be made to fault.
     one(msr::PLATFORM_INFO, if_::always, Constant(1 << 31)),
@@ -167,6 +173,8 @@ pub static TABLE: &[Row] = &[
     one(msr::SYSENTER_CS, if_::sysenter, Kept(Kept::SysenterCs, 0, Dropping(LOW))),
     many(msr::SYSENTER_ESP, msr::SYSENTER_EIP, if_::sysenter, Computed(computed::read_sysenter, computed::write_sysenter)),
     many(msr::MCG_CAP, msr::MCG_CTL, if_::machine_check, BANK),
+    many(msr::PERF_EVENT_SELECT0, msr::PERF_EVENT_SELECT1, if_::no_intel_counters, Ignored(0)),
+    many(msr::PERF_EVENT_SELECT0, msr::PERF_EVENT_SELECT3, if_::intel_counters, EVENT_SELECT),
     one(msr::PERF_STATUS, if_::intel, Constant(PERF_STATUS)),
     one(msr::PERF_CTL, if_::intel, Constant(0)),
     // Bits that nobody knows are kept as well, as KVM does.
@@ -182,6 +190,11 @@ pub static TABLE: &[Row] = &[
     many(msr::MTRR_FIX4K, msr::MTRR_FIX4K + 7, if_::mtrr, APERTURE),
     one(msr::PAT, if_::pat, APERTURE),
     one(msr::MTRR_DEF_TYPE, if_::mtrr, APERTURE),
+    many(msr::FIXED_CTR0, msr::FIXED_CTR2, if_::intel_counters, Computed(pmu::read_fixed, pmu::write_fixed)),
+    one(msr::FIXED_CTR_CTRL, if_::intel_counters, Computed(pmu::read_fixed_ctrl, pmu::write_fixed_ctrl)),
+    one(msr::PERF_GLOBAL_STATUS, if_::intel_counters, Computed(pmu::read_global_status, pmu::write_global_status)),
+    one(msr::PERF_GLOBAL_CTRL, if_::intel_counters, Computed(pmu::read_global_ctrl, pmu::write_global_ctrl)),
+    one(msr::PERF_GLOBAL_OVF_CTRL, if_::intel_counters, Computed(pmu::read_ovf_ctrl, pmu::write_ovf_ctrl)),
     many(msr::MC0_CTL, machine_check::LAST, if_::machine_check, BANK),
     one(msr::RAPL_POWER_UNIT, if_::intel, Constant(0)),
     one(msr::PKG_ENERGY_STATUS, if_::intel, Constant(0)),
@@ -202,8 +215,11 @@ pub static TABLE: &[Row] = &[
     one(msr::TSC_AUX, if_::tsc_aux_amd, Kept(Kept::TscAux, 0, Dropping(LOW))),
     one(msr::TSC_AUX, if_::tsc_aux_intel, Kept(Kept::TscAux, 0, Only(LOW))),
 
-    // The counters that every AMD CPU has count nothing, as with hypervisors that do not virtualise them.
-    many(msr::AMD_PERF_EVENT_SELECT0, msr::AMD_PERF_COUNTER3, if_::amd, Ignored(0)),
+    // So do those that AMD's CPUs have since the K7.
+    many(msr::AMD_PERF_EVENT_SELECT0, msr::AMD_PERF_EVENT_SELECT3, if_::amd_counters, EVENT_SELECT),
+    many(msr::AMD_PERF_EVENT_SELECT0, msr::AMD_PERF_EVENT_SELECT3, if_::amd, Ignored(0)),
+    many(msr::AMD_PERF_COUNTER0, msr::AMD_PERF_COUNTER3, if_::amd_counters, COUNTER),
+    many(msr::AMD_PERF_COUNTER0, msr::AMD_PERF_COUNTER3, if_::amd, Ignored(0)),
     one(msr::AMD_SYSCFG, if_::amd, Ignored(0)),
     one(msr::AMD_HWCR, if_::amd, Kept(Kept::Hwcr, 0, Ignoring { writable: HWCR_WRITABLE, ignored: HWCR_IGNORED })),
     one(msr::AMD_CLK_CTL, if_::amd, Ignored(0x2000_0000)),
@@ -216,6 +232,7 @@ pub static TABLE: &[Row] = &[
     // SVM is not offered (bit 4), and cannot be turned on (bit 3).
     one(msr::AMD_VM_CR, if_::amd, Constant(1 << 3 | 1 << 4)),
     one(msr::AMD_VIRT_SPEC_CTRL, if_::virt_ssbd, Kept(Kept::VirtSpecCtrl, 0, Only(msr::SPEC_CTRL_SSBD))),
+    many(msr::AMD_PERF_CTL0, msr::AMD_PERF_CTR5, if_::amd_counters, COUNTER),
     // Work-arounds for silicon, which guests set without asking: nothing follows from them.
     many(msr::AMD_LS_CFG, msr::AMD_TW_CFG, if_::amd, Ignored(0)),
     one(msr::AMD_DE_CFG, if_::amd, Kept(Kept::DeCfg, DE_CFG_LFENCE, Only(DE_CFG_LFENCE))),
@@ -223,10 +240,15 @@ pub static TABLE: &[Row] = &[
     one(msr::AMD_EX_CFG, if_::amd, Ignored(0)),
 ];
 
+/// All rows of an index: they lie together, as rows that share indices begin together or end together.
+fn rows(index: u32) -> impl Iterator<Item = &'static Row> {
+    let first = TABLE.partition_point(|row| row.last < index);
+    TABLE[first..].iter().take_while(move |row| row.first <= index)
+}
+
 /// The row of an MSR, if it exists for a guest of these features.
 pub fn find(index: u32, features: &Features) -> Option<&'static Row> {
-    let first = TABLE.partition_point(|row| row.last < index);
-    TABLE[first..].iter().take_while(|row| row.first <= index).find(|row| (row.exists)(features))
+    rows(index).find(|row| (row.exists)(features))
 }
 
 #[cfg(test)]
@@ -234,11 +256,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_in_order_and_only_whole_rows_repeat() {
+    fn every_index_of_every_row_is_found() {
         for pair in TABLE.windows(2) {
-            let same = (pair[0].first, pair[0].last) == (pair[1].first, pair[1].last);
-            assert!(same || pair[0].last < pair[1].first, "{:#x} {:#x}", pair[0].first, pair[1].first);
-            assert!(pair[0].first <= pair[0].last);
+            assert!(pair[0].last <= pair[1].last, "{:#x} {:#x}", pair[0].last, pair[1].last);
+        }
+        for row in TABLE {
+            for index in row.first..=row.last {
+                assert!(rows(index).any(|other| std::ptr::eq(other, row)), "{index:#x}");
+            }
         }
     }
 

@@ -90,11 +90,6 @@ pub fn rdpid(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     Ok(Flow::Sync)
 }
 
-/// RDPMC: there is no counter.
-pub fn rdpmc(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
-    Err(cpu.gp0())
-}
-
 /// SWAPGS.
 pub fn swapgs(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
     require_cpl0(cpu)?;
