@@ -183,6 +183,18 @@ mod tests {
     }
 
     #[test]
+    fn a_null_stack_above_cpl_3_may_have_any_rpl() {
+        let mut machine = Machine::long64();
+        machine.gdt(&[(0x18, 0x00AF_BB00_0000_FFFF)]);
+        machine.cpu.regs[4] = 0x7000;
+        for (i, word) in [0x1234, 0x19, 0x202, 0x6000, 2].into_iter().enumerate() {
+            machine.store64(0x7000 + 8 * i as u64, word);
+        }
+        machine.with(|cpu, env| iret(cpu, env, &op(8))).expect("returned");
+        assert_eq!((machine.cpu.cpl, machine.cpu.seg(SS).selector), (1, 2));
+    }
+
+    #[test]
     fn a_null_stack_is_refused_at_cpl_3() {
         let mut machine = Machine::long64();
         machine.gdt(&[(0x18, 0x00AF_FB00_0000_FFFF), (0x20, 0x00CF_F300_0000_FFFF)]);

@@ -113,6 +113,9 @@ impl Cpu {
             }
             return self.switch_through_gate(env, &descriptor, source, next);
         }
+        if selector & attr::TI != 0 {
+            return Err(self.selector_fault(vector::GP, selector, false));
+        }
         self.switch_task(env, descriptor, selector, source, next)
     }
 
@@ -407,6 +410,15 @@ mod tests {
         machine.with(|cpu, env| jmp_far_ptr(cpu, env, &jump(0x20))).expect("switched");
         let cpu = &machine.cpu;
         assert_eq!((cpu.rip, cpu.regs[0], cpu.regs[1]), (0x777, 0xFFFF_1234, 0xFFFF_0000));
+    }
+
+    #[test]
+    fn a_task_of_the_ldt_cannot_be_entered() {
+        let mut machine = machine();
+        machine.cpu.segs[usize::from(LDTR)] =
+            Segment { base: Machine::GDT, limit: 0xFF, attributes: 0x82, ..Segment::null(0x30) };
+        let result = machine.with(|cpu, env| jmp_far_ptr(cpu, env, &jump(0x24)));
+        assert_eq!(machine.outcome(result), Err((vector::GP, Some(0x24))));
     }
 
     #[test]
