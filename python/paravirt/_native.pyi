@@ -46,6 +46,7 @@ class ExitKind:
     RESET: Final = 16
     SOFT_RESET: Final = 17
     POWER_OFF: Final = 18
+    SUSPEND: Final = 19
 
 @final
 class Exit:
@@ -203,6 +204,10 @@ class Vm:
         """End HLT as a kick does; if not in HLT, the next HLT returns at once."""
     def flush_tlb(self, vcpu: int) -> None: ...
     def reset_vcpu(self, vcpu: int) -> None: ...
+    def suspend(self) -> bool:
+        """Sleep in ACPI's S3 until what the guest has enabled wakes the machine: time passes, then all vCPUs and the board
+        are as after a hard reset, but for RAM, the clock and the ACPI registers. Returns False, with nothing changed, if
+        nothing will ever wake it."""
     def reset(self, hard: bool) -> None:
         """Reset every vCPU and the board, as at power-on with its firmware's traces (hard) or INIT-like: vCPUs only (not
         hard). RAM, virtual time, claims, CPUID and the console stay."""

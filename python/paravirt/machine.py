@@ -211,6 +211,7 @@ class Machine:
             (ExitKind.DEBUG_EXIT, lambda exit: self._end(StopReason.DEBUG_EXIT, exit.vcpu, exit.value)),
             (ExitKind.RESET, self._on_reset),
             (ExitKind.SOFT_RESET, self._on_soft_reset),
+            (ExitKind.SUSPEND, self._on_suspend),
             (ExitKind.POWER_OFF, lambda exit: self._end(StopReason.POWER_OFF, exit.vcpu)),
         ):
             self._router.set_handler(kind, handler)
@@ -441,6 +442,19 @@ class Machine:
     def _on_soft_reset(self, _exit: Exit) -> None:
         self._vm.reset(hard=False)
         self._restart()
+
+    def _on_suspend(self, exit: Exit) -> None:
+        """Suspend to RAM, and do what a BIOS does when the machine wakes (ACPI 6.5 section 16.3.2)."""
+        if not self._vm.suspend():
+            self._end(StopReason.HALTED, exit.vcpu)
+            return
+        for interface in self.interfaces:
+            interface.reset()
+        vector = acpi.waking_vector(self.memory)
+        if vector:
+            self._enter(RealModeEntry(vector >> 4, vector & 0xF))
+        else:
+            self.reset()
 
     def _restart(self) -> None:
         """Do what a BIOS does at the reset vector when memory has been kept: go where the far pointer says if the

@@ -223,6 +223,36 @@ def test_hard_reset(run: Run, value: int, reboot: bool, reason: str) -> None:
     assert (result.exits["reset"] > 1) == reboot
 
 
+def outb(port: int, value: int) -> bytes:
+    """mov dx, port; mov al, value; out dx, al."""
+    return b"\x66\xba" + port.to_bytes(2, "little") + bytes((0xB0, value, 0xEE))
+
+
+SUSPEND = outb(0x603, 4) + outb(0x604, 0) + outb(0x605, 0x24)
+"""The real-time clock's alarm wakes the machine; suspend to RAM."""
+
+
+@pytest.mark.parametrize("vector", [0x1234, 0x54321])
+def test_suspend_to_ram(run: Run, vector: int) -> None:
+    """The clock wakes the machine, and the guest goes on in real mode where it said, with its memory."""
+    machine, _ = run(HALT)
+    clock_interrupts = outb(0x70, 0x0B) + outb(0x71, 0x12)  # at the end of each second
+    machine.boot(kernel(clock_interrupts + SUSPEND + debug_exit(1)))
+    facs = 0xE0000 + machine.memory.read(0xE0000, 0x1000).index(b"FACS")
+    machine.memory.write_int(facs + 12, 4, vector)
+    machine.memory.write(vector, b"\x66\xb8\x2a\x00\x00\x00\x66\xe7\xf4")  # mov eax, 42; out 0xf4, eax
+    result = machine.run(max_instructions=100)
+    assert result.debug_exit == 42
+    assert machine.vcpus[0].rip == 9 + (vector & 0xF)
+    assert result.exits["suspend"] == 1
+
+
+def test_suspend_for_ever(run: Run) -> None:
+    """Nothing wakes the machine."""
+    _, result = run(SUSPEND + SPIN)
+    assert result.reason == "halted"
+
+
 # -- hypercalls
 
 

@@ -19,6 +19,10 @@ const TIMER_OFFSET: u16 = 8;
 
 /// Status and enable: the timer's highest bit has changed.
 const TIMER_EVENT: u16 = 1 << 0;
+/// Status and enable: the real-time clock's alarm.
+const RTC_EVENT: u16 = 1 << 10;
+/// Status: the machine was woken.
+const WAKE_STATUS: u16 = 1 << 15;
 /// Enable bits that exist: timer, global lock, power and sleep button, RTC.
 const ENABLE_BITS: u16 = 0x0721;
 
@@ -28,6 +32,8 @@ const SLEEP_TYPE: u16 = 7 << 10;
 const SLEEP_ENABLE: u16 = 1 << 13;
 /// SLP_TYP of S5, as `\_S5` of the ACPI tables says.
 const SLEEP_TYPE_S5: u16 = 0;
+/// SLP_TYP of S3, as `\_S3` says.
+const SLEEP_TYPE_S3: u16 = 1 << 10;
 /// Control bits that are kept: bus master reload and sleep type.
 const CONTROL_BITS: u16 = 1 << 1 | SLEEP_TYPE;
 
@@ -40,6 +46,8 @@ const HALF_ROUND: u64 = 1 << 31;
 pub struct AcpiPm {
     enable: u16,
     control: u16,
+    /// Status bits of what woke the machine.
+    woken: u16,
     /// How often the timer's highest bit had changed when its status bit was last cleared.
     timer_changes_seen: u64,
 }
@@ -50,6 +58,8 @@ pub enum PowerRequest {
     None,
     /// S5, soft off.
     Off,
+    /// S3, suspend to RAM.
+    Suspend,
 }
 
 impl AcpiPm {
@@ -58,12 +68,23 @@ impl AcpiPm {
     }
 
     fn status(&self, now_ns: u64) -> u16 {
-        if RATE.ticks(now_ns) / HALF_ROUND != self.timer_changes_seen { TIMER_EVENT } else { 0 }
+        let timer = if RATE.ticks(now_ns) / HALF_ROUND != self.timer_changes_seen { TIMER_EVENT } else { 0 };
+        timer | self.woken
     }
 
     /// The level of the system control interrupt.
     pub fn irq_level(&self, now_ns: u64) -> bool {
         self.status(now_ns) & self.enable != 0
+    }
+
+    /// Whether the real-time clock's interrupt wakes the machine.
+    pub fn wakes_by_rtc(&self) -> bool {
+        self.enable & RTC_EVENT != 0
+    }
+
+    /// The real-time clock has woken the machine.
+    pub fn note_wake(&mut self) {
+        self.woken = WAKE_STATUS | RTC_EVENT;
     }
 
     /// When the interrupt will rise by itself.
@@ -90,12 +111,21 @@ impl AcpiPm {
         let (bits, byte) = (u16::from(value) << shift, 0xFF << shift);
         match offset & !1 {
             // Status bits are cleared by writing ones.
-            STATUS if bits & TIMER_EVENT != 0 => self.timer_changes_seen = RATE.ticks(now_ns) / HALF_ROUND,
+            STATUS => {
+                self.woken &= !bits;
+                if bits & TIMER_EVENT != 0 {
+                    self.timer_changes_seen = RATE.ticks(now_ns) / HALF_ROUND;
+                }
+            }
             ENABLE => self.enable = (self.enable & !byte | bits) & ENABLE_BITS,
             CONTROL => {
                 self.control = (self.control & !byte | bits & byte) & CONTROL_BITS;
-                if bits & SLEEP_ENABLE != 0 && self.control & SLEEP_TYPE == SLEEP_TYPE_S5 {
-                    return PowerRequest::Off;
+                if bits & SLEEP_ENABLE != 0 {
+                    return match self.control & SLEEP_TYPE {
+                        SLEEP_TYPE_S5 => PowerRequest::Off,
+                        SLEEP_TYPE_S3 => PowerRequest::Suspend,
+                        _ => PowerRequest::None,
+                    };
                 }
             }
             _ => {}
@@ -125,8 +155,21 @@ mod tests {
         let mut pm = AcpiPm::default();
         assert_eq!(pm.write(0x604, 0x00, 0), PowerRequest::None);
         assert_eq!(pm.write(0x605, 0x20, 0), PowerRequest::Off);
-        assert_eq!(pm.write(0x605, 0x24, 0), PowerRequest::None, "that is S3");
+        assert_eq!(pm.write(0x605, 0x24, 0), PowerRequest::Suspend);
+        assert_eq!(pm.write(0x605, 0x28, 0), PowerRequest::None, "there is no such state");
         assert_eq!(pm.read(0x604, 0) & 1, 1);
+    }
+
+    #[test]
+    fn what_woke_the_machine_is_told_until_it_is_cleared() {
+        let mut pm = AcpiPm::default();
+        assert!(!pm.wakes_by_rtc());
+        pm.write(0x603, 4, 0);
+        assert!(pm.wakes_by_rtc());
+        pm.note_wake();
+        assert_eq!((pm.read(0x601, 0), pm.irq_level(0)), (0x84, true));
+        pm.write(0x601, 0x84, 0);
+        assert_eq!((pm.read(0x601, 0), pm.irq_level(0)), (0, false));
     }
 
     #[test]

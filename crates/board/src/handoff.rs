@@ -87,6 +87,28 @@ impl Board {
         self.acpi_changed();
     }
 
+    /// When the machine wakes that has been suspended to RAM, by what the guest has enabled for that; `None`: it never does.
+    pub fn wake_ns(&mut self) -> Option<u64> {
+        if !self.acpi_pm.wakes_by_rtc() {
+            None
+        } else if self.rtc.irq_level(self.now_ns) {
+            Some(self.now_ns)
+        } else {
+            self.rtc.next_event_ns(self.now_ns)
+        }
+    }
+
+    /// Wake at that time: as a hard reset, but the clock and what woke the machine have had power (ACPI 6.5 section 16.1.3).
+    pub fn wake(&mut self, now_ns: u64) {
+        self.advance(now_ns);
+        let (rtc, acpi_pm) = (self.rtc.clone(), self.acpi_pm.clone());
+        self.reset(ResetKind::Hard);
+        (self.rtc, self.acpi_pm) = (rtc, acpi_pm);
+        self.acpi_pm.note_wake();
+        self.rtc_changed();
+        self.acpi_changed();
+    }
+
     fn reset_vcpu(&mut self, vcpu: usize, kind: ResetKind) {
         self.pv_eoi_forget(vcpu);
         match kind {

@@ -188,8 +188,10 @@ impl Board {
     }
 
     fn write_acpi(&mut self, port: u16, value: u8) {
-        if self.acpi_pm.write(port, value, self.now_ns) == PowerRequest::Off {
-            self.request_stop(StopReason::PowerOff);
+        match self.acpi_pm.write(port, value, self.now_ns) {
+            PowerRequest::Off => self.request_stop(StopReason::PowerOff),
+            PowerRequest::Suspend => self.request_stop(StopReason::Suspend),
+            PowerRequest::None => {}
         }
         self.acpi_changed();
     }

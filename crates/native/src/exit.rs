@@ -21,7 +21,7 @@ macro_rules! kinds {
 kinds! {
     HYPERCALL = 0, EXCEPTION = 1, PORT_READ = 2, PORT_WRITE = 3, MMIO_READ = 4, MMIO_WRITE = 5, MSR_READ = 6, MSR_WRITE = 7,
     CPUID = 8, HALT = 9, BREAKPOINT = 10, STEP = 11, SHUTDOWN = 12, DEADLOCK = 13, BUDGET = 14, DEBUG_EXIT = 15, RESET = 16,
-    SOFT_RESET = 17, POWER_OFF = 18,
+    SOFT_RESET = 17, POWER_OFF = 18, SUSPEND = 19,
 }
 
 /// What a hypercall exit shows of its caller.
@@ -113,6 +113,7 @@ impl Exit {
             EngineExit::Stop(StopReason::DebugExit(value)) => Self { value: value.into(), ..of(DEBUG_EXIT, 0) },
             EngineExit::Stop(StopReason::Reset) => of(RESET, 0),
             EngineExit::Stop(StopReason::SoftReset) => of(SOFT_RESET, 0),
+            EngineExit::Stop(StopReason::Suspend) => of(SUSPEND, 0),
             // The caller of the engine has turned a failing console into an exception already.
             EngineExit::Stop(StopReason::PowerOff | StopReason::HostError) => of(POWER_OFF, 0),
         }

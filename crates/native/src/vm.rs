@@ -32,7 +32,7 @@ struct Inner {
     exits: [u64; EXIT_NAMES.len()],
 }
 
-const EXIT_NAMES: [&str; 19] = [
+const EXIT_NAMES: [&str; 20] = [
     "hypercall",
     "exception",
     "port_read",
@@ -52,6 +52,7 @@ const EXIT_NAMES: [&str; 19] = [
     "reset",
     "soft_reset",
     "power_off",
+    "suspend",
 ];
 
 /// A machine on the software engine.
@@ -567,6 +568,20 @@ impl Vm {
             inner.board.set_wait_for_sipi(vcpu, vcpu != 0);
         }
         Ok(())
+    }
+
+    fn suspend(&self) -> PyResult<bool> {
+        let mut guard = self.lock()?;
+        let inner = &mut *guard;
+        let Some(wake_ns) = inner.board.wake_ns() else { return Ok(false) };
+        inner.engine.sleep_until(wake_ns);
+        inner.board.wake(inner.engine.now_ns());
+        inner.board.firmware_handoff();
+        for vcpu in 0..inner.engine.num_cpus() {
+            inner.engine.cpu_mut(vcpu).reset();
+            inner.board.set_wait_for_sipi(vcpu, vcpu != 0);
+        }
+        Ok(true)
     }
 
     fn boot_protected32(&self, vcpu: usize, entry: u32, eax: u32, ebx: u32) -> PyResult<()> {

@@ -233,6 +233,10 @@ impl Engine {
     pub fn now_ns(&self) -> u64 {
         self.instructions + self.skipped_ns
     }
+    /// Let time pass until `ns` without anybody running: the machine has been asleep.
+    pub fn sleep_until(&mut self, ns: u64) {
+        self.skipped_ns += ns.saturating_sub(self.now_ns());
+    }
     /// The vCPU whose turn it is.
     pub fn current(&self) -> usize {
         self.current

@@ -9,6 +9,8 @@ pub enum StopReason {
     Reset,
     /// An INIT-like (soft) reset that preserves memory.
     SoftReset,
+    /// Suspend to RAM (ACPI S3).
+    Suspend,
     /// Power-off (ACPI S5, Bochs' shutdown port).
     PowerOff,
     /// A device could not do its work on the host, for example the console's stream is closed.

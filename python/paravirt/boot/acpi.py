@@ -1,4 +1,4 @@
-"""ACPI tables of the board: RSDP, RSDT, XSDT, FADT, FACS, MADT and a DSDT that knows how to switch off.
+"""ACPI tables of the board: RSDP, RSDT, XSDT, FADT, FACS, MADT and a DSDT that knows how to switch off and to suspend.
 
 Source: ACPI specification 6.5 chapter 5. Both 32- and 64-bit fields are filled in, since old guests read the former.
 """
@@ -12,7 +12,7 @@ from paravirt.boot import layout
 from paravirt.boot.layout import align_up
 from paravirt.memory import GuestMemory
 
-__all__ = ["build_tables", "write_tables"]
+__all__ = ["build_tables", "waking_vector", "write_tables"]
 
 OEM_ID = b"PARAVT"
 OEM_TABLE_ID = b"PARAVIRT"
@@ -48,6 +48,8 @@ LEVEL_HIGH = 0xD
 """Interrupt flags: active high, level-triggered."""
 IOAPIC_ID = 0
 
+S3_PACKAGE = b"\x08_S3_\x12\x06\x04\x01\x00\x00\x00"
+r"""AML of `Name(\_S3, Package(4) {1, 0, 0, 0})`: sleep type 1 in PM1a_CNT suspends to RAM."""
 S5_PACKAGE = b"\x08_S5_\x12\x06\x04\x00\x00\x00\x00"
 r"""AML of `Name(\_S5, Package(4) {0, 0, 0, 0})`: sleep type 0 in PM1a_CNT switches off."""
 
@@ -62,9 +64,9 @@ def build_tables(gpa: int, apic_ids: Sequence[int]) -> bytes:
 
     apic_ids: of the vCPUs in their order, each below 255.
     """
-    facs_at = align_up(gpa + RSDP_BYTES, 64)
+    facs_at = _facs_address(gpa)
     dsdt_at = facs_at + FACS_BYTES
-    dsdt = _table(b"DSDT", 2, S5_PACKAGE)
+    dsdt = _table(b"DSDT", 2, S3_PACKAGE + S5_PACKAGE)
     fadt_at = align_up(dsdt_at + len(dsdt), 8)
     fadt = _fadt(facs_at, dsdt_at)
     madt_at = align_up(fadt_at + len(fadt), 8)
@@ -88,8 +90,18 @@ def build_tables(gpa: int, apic_ids: Sequence[int]) -> bytes:
     return bytes(block)
 
 
+def waking_vector(memory: GuestMemory) -> int:
+    """Return where the guest wants to go on in real mode after it has been suspended; 0 if it has not said."""
+    return memory.read_int(_facs_address(layout.ACPI_TABLES) + FACS_WAKING_VECTOR, 4)
+
+
+def _facs_address(tables: int) -> int:
+    return align_up(tables + RSDP_BYTES, 64)
+
+
 RSDP_BYTES = 36
 FACS_BYTES = 64
+FACS_WAKING_VECTOR = 12
 
 
 def _rsdp(rsdt_at: int, xsdt_at: int) -> bytes:

@@ -14,6 +14,7 @@ fn every_way_to_reset_or_switch_off() {
         (&[(0xCF9, 0), (0xCF9, 4)], StopReason::SoftReset),
         (&[(0xCF9, 2), (0xCF9, 6)], StopReason::Reset),
         (&[(0x604, 0), (0x605, 0x20)], StopReason::PowerOff),
+        (&[(0x604, 0), (0x605, 0x24)], StopReason::Suspend),
     ] {
         let mut board = board(1);
         for &(port, value) in writes {
@@ -63,4 +64,21 @@ fn a_soft_reset_keeps_devices() {
     assert_eq!(inb(&mut board, 0x4D0), 0xF8);
     assert_eq!(get_apic(&mut board, 0, apic::TPR), 0);
     assert_eq!(board.take_stop(), None);
+}
+
+#[test]
+fn the_clock_wakes_the_machine_from_suspend() {
+    let mut board = board(1);
+    assert_eq!(board.wake_ns(), None, "nothing is enabled");
+    outb(&mut board, 0x603, 4);
+    assert_eq!(board.wake_ns(), None, "the clock does not interrupt");
+    // An interrupt at each end of an update, once a second.
+    for (port, value) in [(0x70, 0x0B), (0x71, 0x12), (0x92, 1)] {
+        outb(&mut board, port, value);
+    }
+    let wake = board.wake_ns().unwrap();
+    board.wake(wake);
+    assert_eq!(inb(&mut board, 0x601), 0x84, "WAK_STS and RTC_STS");
+    assert_eq!(inb(&mut board, 0x92) & 1, 0, "devices are reset");
+    assert_eq!(board.wake_ns(), Some(wake), "the clock still interrupts");
 }
