@@ -100,5 +100,8 @@ pub fn cpuid() -> CpuidTable {
     entries.extend([0, 1, 2].map(|sub| CpuidEntry { leaf: 0xD, subleaf: Some(sub), registers: leaf(0xD, sub) }));
     // The host may be a guest itself.
     entries[1].registers[2] &= !bit::L1_ECX_HYPERVISOR;
+    // MXCSR.MM, by which unaligned operands of SSE are allowed.
+    const MISALIGNSSE: u32 = 1 << 7;
+    entries[4].registers[2] &= !MISALIGNSSE;
     CpuidTable::new(entries)
 }

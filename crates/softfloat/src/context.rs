@@ -115,6 +115,9 @@ pub struct Context {
     pub host_will_do: bool,
     /// Exceptions so far: operations add to them. They are added whether they are masked or not.
     pub flags: u8,
+    /// Those of the steps that are complete, where an instruction has several: an exception found before the next step is computed
+    /// leaves them.
+    pub settled: u8,
     /// The last rounding increased the magnitude: x87's C1.
     pub rounded_up: bool,
 }
@@ -132,6 +135,7 @@ impl Context {
             ftz: mxcsr & 1 << 15 != 0,
             host_will_do: mxcsr & HOST_WILL_DO_MASK == HOST_WILL_DO,
             flags: 0,
+            settled: 0,
             rounded_up: false,
         }
     }
@@ -147,6 +151,7 @@ impl Context {
             ftz: false,
             host_will_do: false,
             flags: 0,
+            settled: 0,
             rounded_up: false,
         }
     }
@@ -161,6 +166,16 @@ impl Context {
     #[inline(always)]
     pub fn unmasked(&self) -> u8 {
         self.flags & !self.masks
+    }
+
+    /// A step of an instruction that has several has been computed: whether the next one comes, or an exception is not masked.
+    #[inline]
+    pub fn settle(&mut self) -> bool {
+        let goes_on = self.unmasked() == 0;
+        if goes_on {
+            self.settled = self.flags;
+        }
+        goes_on
     }
 
     /// Raise exceptions.

@@ -46,7 +46,7 @@ impl<'a> Operands<'a> {
             self.op.index = slot(instr.memory_index());
         }
         self.op.scale = instr.memory_index_scale().trailing_zeros() as u8;
-        self.op.seg = segment(instr.memory_segment());
+        self.op.seg = memory_segment(instr, self.mode);
     }
 
     /// The address kind of the memory operand.
@@ -197,6 +197,19 @@ pub fn slot(register: Register) -> u8 {
         Register::BH => HIGH_BYTES + 3,
         register if register.is_gpr() => register.full_register().number() as u8,
         _ => ZERO,
+    }
+}
+
+/// The segment of a memory operand. In 64-bit mode prefixes other than FS and GS are ignored (SDM vol. 1 section 3.3.7), also where
+/// they would make #SS of #GP.
+pub fn memory_segment(instr: &Instruction, mode: CodeMode) -> u8 {
+    match instr.memory_segment() {
+        register @ (Register::FS | Register::GS) => segment(register),
+        register if !mode.is_64() => segment(register),
+        _ => match instr.memory_base() {
+            Register::RSP | Register::ESP | Register::RBP | Register::EBP => SS,
+            _ => DS,
+        },
     }
 }
 

@@ -2,7 +2,7 @@
 
 use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 
-use super::operands::{Operands, segment};
+use super::operands::{Operands, memory_segment};
 use super::vector_operands::VectorOperands;
 use super::{vector_float, vector_integer, x87};
 use crate::cpu::CodeMode;
@@ -445,7 +445,7 @@ fn other(o: &mut Operands<'_>) -> Option<Handler> {
 /// Fill in a string instruction's repeat prefix, source segment and size.
 pub fn string_operands(o: &mut Operands<'_>) {
     o.op.size = o.instr.memory_size().size() as u8;
-    o.op.seg = segment(o.instr.memory_segment());
+    o.op.seg = memory_segment(o.instr, o.mode);
     o.op.extra = match (o.instr.has_repne_prefix(), o.instr.has_rep_prefix()) {
         (true, _) => repeat::REPNE,
         (false, true) => repeat::REPE,

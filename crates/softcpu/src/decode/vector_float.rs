@@ -87,8 +87,8 @@ fn arithmetic(v: &mut V<'_, '_>) -> Option<Handler> {
         M::Haddpd | M::Vhaddpd => kernel::<Lanes<Horizontal<F64, false>>>(v),
         M::Hsubps | M::Vhsubps => kernel::<Lanes<Horizontal<F32, true>>>(v),
         M::Hsubpd | M::Vhsubpd => kernel::<Lanes<Horizontal<F64, true>>>(v),
-        M::Dpps | M::Vdpps => kernel::<Lanes<DotProduct<F32>>>(v),
-        M::Dppd | M::Vdppd => kernel::<Lanes<DotProduct<F64>>>(v),
+        M::Dpps | M::Vdpps => kernel::<DotProduct<F32>>(v),
+        M::Dppd | M::Vdppd => kernel::<DotProduct<F64>>(v),
         _ => return None,
     })
 }

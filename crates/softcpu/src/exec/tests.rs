@@ -657,6 +657,22 @@ fn addresses_are_canonical_before_they_are_aligned() {
 }
 
 #[test]
+fn prefixes_of_flat_segments_are_ignored_in_64_bit_mode() {
+    // mov al, [rbx]; the same in SS; mov al, [rbp + 0]; the same in DS; xlatb in SS
+    let cases: [(&[u8], u8); 5] = [
+        (&[0x8A, 0x03], vector::GP),
+        (&[0x36, 0x8A, 0x03], vector::GP),
+        (&[0x8A, 0x45, 0], vector::SS),
+        (&[0x3E, 0x8A, 0x45, 0], vector::SS),
+        (&[0x36, 0xD7], vector::GP),
+    ];
+    for (code, fault) in cases {
+        let mut machine = prepared(Mode::Long64, &[(RBX, 1 << 47), (RBP, 1 << 47)]);
+        assert_eq!(machine.run(code), Err(fault), "{code:02x?}");
+    }
+}
+
+#[test]
 fn enter_checks_the_alignment_of_where_it_ends() {
     // enter imm16, 0: the AMD CPU that this was compared with touches the new top of the stack.
     for (bytes, outcome) in [(8, Ok(())), (4, Err(vector::AC))] {

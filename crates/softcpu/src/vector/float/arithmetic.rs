@@ -4,9 +4,12 @@ use std::cmp::Ordering;
 
 use softfloat::{Compare, Context, Rounding, fast, flag};
 
-use super::elementwise::{Elementwise, Lanewise};
+use super::elementwise::Elementwise;
+use super::kernel::{Kernel, Sources};
 use super::part::Element;
+use crate::vector::encoding::Encoding;
 use crate::vector::lane::Lane;
+use crate::vector::state::Ymm;
 
 /// Define element functions: `Name |cx, a, b| expression;`.
 macro_rules! elementwise {
@@ -76,15 +79,18 @@ impl Elementwise for Round {
 /// elements of the result are the sum. The others are zero.
 pub struct DotProduct<F>(std::marker::PhantomData<F>);
 
-impl<F: Element> Lanewise for DotProduct<F> {
-    fn lane(cx: &mut Context, _d: Lane, a: Lane, b: Lane, imm: u8) -> Lane {
+impl<F: Element> DotProduct<F> {
+    fn products(cx: &mut Context, a: Lane, b: Lane, imm: u8) -> [F; 4] {
         let mut terms = [F::zero(false); 4];
         for (i, term) in terms.iter_mut().enumerate().take(F::COUNT) {
             if imm >> (4 + i) & 1 != 0 {
                 *term = fast::mul(cx, F::of_lane(a, i), F::of_lane(b, i));
             }
         }
-        let sum = if cx.unmasked() != 0 { F::zero(false) } else { add_up(cx, terms) };
+        terms
+    }
+
+    fn spread(sum: F, imm: u8) -> Lane {
         let mut result = [0; 2];
         for i in (0..F::COUNT).filter(|i| imm >> i & 1 != 0) {
             sum.put(&mut result, i);
@@ -93,12 +99,24 @@ impl<F: Element> Lanewise for DotProduct<F> {
     }
 }
 
-/// The sum of all elements.
-fn add_up<F: Element>(cx: &mut Context, terms: [F; 4]) -> F {
-    let low = fast::add(cx, terms[0], terms[1]);
-    if F::COUNT == 2 {
-        return low;
+/// Both lanes go through multiplication and the additions together, and each of these steps may raise its own exceptions (SDM
+/// vol. 2, DPPS).
+impl<F: Element> Kernel for DotProduct<F> {
+    fn compute<E: Encoding>(cx: &mut Context, s: &Sources) -> Ymm {
+        let lanes = if E::WIDE { 0..2 } else { 0..1 };
+        let mut terms = [[F::zero(false); 4]; 2];
+        for lane in lanes.clone() {
+            terms[lane] = Self::products(cx, s.a[lane], s.b[lane], s.imm);
+        }
+        let mut left = F::COUNT;
+        while left > 1 && cx.settle() {
+            for terms in &mut terms[lanes.clone()] {
+                for i in 0..left / 2 {
+                    terms[i] = fast::add(cx, terms[2 * i], terms[2 * i + 1]);
+                }
+            }
+            left /= 2;
+        }
+        terms.map(|[sum, ..]| Self::spread(sum, s.imm))
     }
-    let high = fast::add(cx, terms[2], terms[3]);
-    fast::add(cx, low, high)
 }

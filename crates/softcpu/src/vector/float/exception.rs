@@ -32,7 +32,7 @@ impl Cpu {
     #[inline(never)]
     fn raise_simd(&mut self, cx: &Context) -> Stop {
         let found_before = cx.unmasked() & flag::BEFORE != 0;
-        let flags = if found_before { cx.flags & flag::BEFORE } else { cx.flags };
+        let flags = if found_before { cx.flags & flag::BEFORE | cx.settled } else { cx.flags };
         self.vector.mxcsr |= u32::from(flags);
         self.raise(if self.cr4 & cr::CR4_OSXMMEXCPT != 0 { vector::XM } else { vector::UD })
     }

@@ -35,6 +35,7 @@ fn to_memory<E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.check_available(E::NEEDS)?;
     // Page faults come before #XM.
     let linear = addr::operand(cpu, op, E::BYTES / 2, true)?;
+    cpu.check_alignment(linear, E::BYTES / 2)?;
     cpu.probe_write(env, linear, E::BYTES / 2, op.seg)?;
     let (cx, result) = compute::<E>(cpu, op)?;
     if E::WIDE {
