@@ -2,6 +2,8 @@
 
 use iced_x86::{Code, CpuidFeature as F, EncodingKind, FlowControl, Mnemonic as M, OpCodeInfo, OpCodeOperandKind as K};
 
+use softcpu::HostVendor;
+
 use crate::case::Mode;
 use crate::host;
 
@@ -75,6 +77,16 @@ pub fn encodings(family: Family, mode: Mode) -> Vec<Code> {
 /// Whether the host has all that an encoding needs.
 pub fn host_has(code: Code) -> bool {
     code.cpuid_features().iter().all(|&feature| host::has(feature))
+}
+
+/// Whether the host has an encoding, and the software CPU claims to do as this host does. Approximations of reciprocals are each
+/// vendor's own, and the software CPU has AMD's.
+pub fn is_comparable(code: Code) -> bool {
+    let reciprocal = matches!(
+        code.mnemonic(),
+        M::Rcpps | M::Rcpss | M::Rsqrtps | M::Rsqrtss | M::Vrcpps | M::Vrcpss | M::Vrsqrtps | M::Vrsqrtss
+    );
+    host_has(code) && (!reciprocal || host::vendor() == HostVendor::Amd)
 }
 
 fn in_mode(op: &OpCodeInfo, mode: Mode) -> bool {

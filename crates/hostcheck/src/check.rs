@@ -90,7 +90,7 @@ pub fn check(plan: &Plan) -> Report {
     let mut sides = Sides::new();
     let missing = sort_out(plan.family, &mut sides, &mut report);
     let mut generator =
-        Generator::new(plan.family, plan.seed, |code| catalogue::host_has(code) && !missing.contains(&code));
+        Generator::new(plan.family, plan.seed, |code| catalogue::is_comparable(code) && !missing.contains(&code));
     if generator.is_empty() {
         return report;
     }
