@@ -183,15 +183,18 @@ mod tests {
     }
 
     #[test]
-    fn a_null_stack_above_cpl_3_may_have_any_rpl() {
+    fn a_null_stack_above_cpl_3_needs_its_rpl() {
         let mut machine = Machine::long64();
         machine.gdt(&[(0x18, 0x00AF_BB00_0000_FFFF)]);
         machine.cpu.regs[4] = 0x7000;
         for (i, word) in [0x1234, 0x19, 0x202, 0x6000, 2].into_iter().enumerate() {
             machine.store64(0x7000 + 8 * i as u64, word);
         }
+        let result = machine.with(|cpu, env| iret(cpu, env, &op(8)));
+        assert_eq!(machine.outcome(result), Err((vector::GP, Some(0))));
+        machine.store64(0x7020, 1);
         machine.with(|cpu, env| iret(cpu, env, &op(8))).expect("returned");
-        assert_eq!((machine.cpu.cpl, machine.cpu.seg(SS).selector), (1, 2));
+        assert_eq!((machine.cpu.cpl, machine.cpu.seg(SS).selector), (1, 1));
     }
 
     #[test]

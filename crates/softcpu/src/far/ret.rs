@@ -57,11 +57,11 @@ impl Cpu {
         self.code_target(env, descriptor, selector, offset, rpl, false)
     }
 
-    /// The stack segment of the level that is returned to. 64-bit code above CPL 3 may have a null one.
+    /// The stack segment of the level that is returned to. 64-bit code above CPL 3 may have a null one, with
+    /// its RPL.
     pub fn return_stack(&mut self, env: &mut Env<'_>, selector: u16, target: &Target) -> Result<Segment, Stop> {
         if selector & !attr::RPL == 0 {
-            // Whatever its RPL (APM vol. 3 IRET; SDM vol. 2 RET compares that of other selectors only).
-            if target.is_64(self) && target.cpl < 3 {
+            if target.is_64(self) && target.cpl < 3 && (selector & attr::RPL) as u8 == target.cpl {
                 return Ok(Segment { attributes: u16::from(target.cpl) << attr::DPL_SHIFT, ..Segment::null(selector) });
             }
             return Err(self.gp0());
