@@ -28,6 +28,7 @@ mod flags;
 mod lam;
 mod mem;
 mod mmu;
+mod mmx;
 mod msr;
 mod op;
 mod pmu;

@@ -9,6 +9,7 @@ mod select;
 mod system_table;
 mod vector_float;
 mod vector_integer;
+mod vector_moves;
 mod vector_operands;
 mod x87;
 mod xstate;

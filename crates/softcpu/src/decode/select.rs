@@ -4,12 +4,13 @@ use iced_x86::{Code, Instruction, Mnemonic as M, OpKind};
 
 use super::operands::{Operands, memory_segment};
 use super::vector_operands::VectorOperands;
-use super::{vector_float, vector_integer, x87};
+use super::{vector_float, vector_integer, vector_moves, x87};
 use crate::cpu::CodeMode;
 use crate::exec::form::Place;
 use crate::exec::stack::Pushed;
 use crate::exec::string::{self, repeat};
 use crate::exec::{alu, atomic, bcd, bits, bmi, branch, flagops, misc, mov, muldiv, shift, stack};
+use crate::mmx;
 use crate::op::{Handler, Op};
 use crate::vector::encoding::Encoded;
 
@@ -142,8 +143,11 @@ fn vex(o: &Operands<'_>, handler: Handler) -> Option<Handler> {
 
 /// Instructions with a vector or MMX register, or with VEX.
 fn vector(o: &mut Operands<'_>) -> Option<Handler> {
-    let mut v = VectorOperands::new(o)?;
-    let handler = vector_integer::select(&mut v).or_else(|| vector_float::select(&mut v))?;
+    if o.instr.mnemonic() == M::Emms {
+        return Some(mmx::emms);
+    }
+    let v = &mut VectorOperands::new(o)?;
+    let handler = vector_moves::select(v).or_else(|| vector_integer::select(v)).or_else(|| vector_float::select(v))?;
     if v.encoded == Encoded::Legacy { Some(handler) } else { vex(o, handler) }
 }
 

@@ -78,15 +78,57 @@ impl<'o, 'i> VectorOperands<'o, 'i> {
         let registers = (0..instr.op_count()).take_while(|&i| !is_immediate(instr.op_kind(i))).count() as u32;
         self.operands.op.dst = self.register(0);
         self.operands.op.extra = self.register(if registers == 3 { 1 } else { 0 });
+        self.operands.op.size = self.size();
         self.immediate();
         self.source(registers - 1)
     }
 
+    /// A destination and two sources as [`VectorOperands::sources`], and the number of the third source as immediate: a register
+    /// named by VEX.is4, or XMM0.
+    pub fn three_sources(&mut self) -> Place {
+        let four = self.operands.instr.op_count() == 4;
+        self.operands.op.dst = self.register(0);
+        self.operands.op.extra = self.register(if four { 1 } else { 0 });
+        self.operands.op.size = self.size();
+        self.operands.op.imm = if four { self.register(3).into() } else { 0 };
+        self.source(if four { 2 } else { 1 })
+    }
+
+    /// Operand 0, which is the r/m operand and only written, and operand 1, a register that is read; an immediate byte if there
+    /// is one.
+    pub fn target(&mut self) -> Place {
+        self.operands.op.src = self.register(1);
+        self.immediate();
+        if self.is_memory(0) {
+            return Place::Memory(self.operands.kind());
+        }
+        self.operands.op.dst = self.register(0);
+        Place::Register
+    }
+
+    /// Bytes of the memory operand; 0 if there is none.
+    pub fn size(&self) -> u8 {
+        self.operands.instr.memory_size().size() as u8
+    }
+
+    /// Whether the last operand is an immediate byte.
+    pub fn has_immediate(&self) -> bool {
+        self.operands
+            .instr
+            .op_count()
+            .checked_sub(1)
+            .is_some_and(|last| is_immediate(self.operands.instr.op_kind(last)))
+    }
+
+    /// Whether operand `i` is a general register.
+    pub fn is_general(&self, i: u32) -> bool {
+        register(self.operands, i).is_some_and(Register::is_gpr)
+    }
+
     /// The immediate byte, if the last operand is one.
     pub fn immediate(&mut self) {
-        let last = self.operands.instr.op_count() - 1;
-        if is_immediate(self.operands.instr.op_kind(last)) {
-            self.operands.op.imm = self.operands.instr.immediate(last) & 0xFF;
+        if self.has_immediate() {
+            self.operands.op.imm = self.operands.instr.immediate(self.operands.instr.op_count() - 1) & 0xFF;
         }
     }
 
@@ -94,12 +136,12 @@ impl<'o, 'i> VectorOperands<'o, 'i> {
     pub fn direction(&mut self) -> Direction {
         if self.is_memory(0) {
             self.operands.op.src = self.register(1);
-            return Direction::Store;
+            return Direction::Store(self.operands.kind());
         }
         self.operands.op.dst = self.register(0);
         match self.source(1) {
             Place::Register => Direction::Between,
-            Place::Memory(_) => Direction::Load,
+            Place::Memory(kind) => Direction::Load(kind),
         }
     }
 }

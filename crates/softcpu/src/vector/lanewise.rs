@@ -1,27 +1,30 @@
 //! Instructions that do the same to each lane of two sources.
 
-use super::encoding::{Encoded, Encoding, with_encoding};
+use std::marker::PhantomData;
+
+use super::compute::{self, Compute};
+use super::encoding::Encoded;
 use super::lane::Lane;
-use super::memory;
-use super::state::Ymm;
-use crate::cpu::Cpu;
-use crate::engine::Env;
+use super::state::{VectorState, Ymm};
 use crate::exec::form::Place;
-use crate::op::{Flow, Handler, Op, Step};
+use crate::op::{Handler, Op};
 
 /// What such an instruction computes. It must not depend on anything but its arguments.
 pub trait Kernel {
+    /// Bits of the immediate byte that concern the low lane alone: for the high lane it is shifted by so many.
+    const IMMEDIATE_BITS: u32 = 0;
     /// One lane of the result, from one lane of each source and the immediate byte. Instructions with one source
     /// ignore `a`.
     fn lane(a: Lane, b: Lane, imm: u8) -> Lane;
 }
 
-/// Define kernels: `Name |a, b, imm| expression;`.
+/// Define kernels: `Name |a, b, imm| expression;`, or `Name(n) ...` if each lane has `n` bits of the immediate to itself.
 macro_rules! kernels {
-    ($($name:ident |$a:pat_param, $b:pat_param, $imm:pat_param| $body:expr;)*) => {$(
+    ($($name:ident $(($bits:literal))? |$a:pat_param, $b:pat_param, $imm:pat_param| $body:expr;)*) => {$(
         #[doc = concat!("`", stringify!($name), "`")]
         pub struct $name;
         impl $crate::vector::lanewise::Kernel for $name {
+            $(const IMMEDIATE_BITS: u32 = $bits;)?
             #[inline(always)]
             fn lane(
                 $a: $crate::vector::lane::Lane,
@@ -36,30 +39,18 @@ macro_rules! kernels {
 
 pub(crate) use kernels;
 
-#[inline(always)]
-fn finish<K: Kernel, E: Encoding>(cpu: &mut Cpu, op: &Op, b: Ymm) -> Step {
-    let (a, imm) = (cpu.vector.ymm(op.extra), op.imm as u8);
-    let high = if E::WIDE { K::lane(a[1], b[1], imm) } else { [0; 2] };
-    E::set(cpu, op.dst, [K::lane(a[0], b[0], imm), high]);
-    Ok(Flow::Next)
+/// Computes a [`Kernel`] for each lane.
+pub struct Lanes<K>(PhantomData<K>);
+
+impl<K: Kernel> Compute for Lanes<K> {
+    #[inline(always)]
+    fn compute(vectors: &VectorState, op: &Op, b: Ymm) -> Ymm {
+        let (a, imm) = (vectors.ymm(op.extra), op.imm as u8);
+        [K::lane(a[0], b[0], imm), K::lane(a[1], b[1], imm >> K::IMMEDIATE_BITS)]
+    }
 }
 
-fn from_register<K: Kernel, E: Encoding>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
-    cpu.check_available(E::NEEDS)?;
-    let b = cpu.vector.ymm(op.src);
-    finish::<K, E>(cpu, op, b)
-}
-
-fn from_memory<K: Kernel, E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    cpu.check_available(E::NEEDS)?;
-    let b = memory::load::<E>(cpu, env, op, E::ALIGNED)?;
-    finish::<K, E>(cpu, op, b)
-}
-
-/// The handler of a kernel.
-pub fn handler<K: Kernel>(encoded: Encoded, source: Place) -> Handler {
-    with_encoding!(encoded, E => match source {
-        Place::Register => from_register::<K, E> as Handler,
-        Place::Memory(_) => from_memory::<K, E>,
-    })
+/// The handler of a kernel whose operand has `size` bytes if it is in memory.
+pub fn handler<K: Kernel>(encoded: Encoded, source: Place, size: u8) -> Handler {
+    compute::handler::<Lanes<K>>(encoded, source, size)
 }

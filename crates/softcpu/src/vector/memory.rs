@@ -1,7 +1,7 @@
 //! Memory operands that are wider than a general register.
 
 use super::encoding::Encoding;
-use super::lane::Lane;
+use super::lane::{Lane, from_u128, to_u128};
 use super::state::Ymm;
 use crate::cpu::Cpu;
 use crate::engine::Env;
@@ -11,20 +11,12 @@ use crate::op::{Op, Stop};
 /// Number of bytes of a lane.
 const LANE: u64 = 16;
 
-fn split(lane: u128) -> Lane {
-    [lane as u64, (lane >> 64) as u64]
-}
-
-fn join(lane: Lane) -> u128 {
-    u128::from(lane[0]) | u128::from(lane[1]) << 64
-}
-
 impl Cpu {
     /// Load 16 bytes, wherever they lie.
     #[inline(always)]
     pub fn read_lane(&mut self, env: &mut Env<'_>, linear: u64, seg: u8) -> Result<Lane, Stop> {
         match self.tlb.read(self.mmu_index, linear, LANE) {
-            Some(offset) => Ok(split(self.mem.load(offset))),
+            Some(offset) => Ok(from_u128(self.mem.load(offset))),
             None => {
                 self.check_alignment(linear, LANE)?;
                 self.read_bytes::<16>(env, linear, seg).map(bytemuck::cast)
@@ -36,7 +28,7 @@ impl Cpu {
     #[inline(always)]
     pub fn read_lanes(&mut self, env: &mut Env<'_>, linear: u64, seg: u8) -> Result<Ymm, Stop> {
         match self.tlb.read(self.mmu_index, linear, 2 * LANE) {
-            Some(offset) => Ok([split(self.mem.load(offset)), split(self.mem.load(offset + LANE))]),
+            Some(offset) => Ok([from_u128(self.mem.load(offset)), from_u128(self.mem.load(offset + LANE))]),
             None => {
                 self.check_alignment(linear, LANE)?;
                 self.read_bytes::<32>(env, linear, seg).map(bytemuck::cast)
@@ -49,7 +41,7 @@ impl Cpu {
     pub fn write_lane(&mut self, env: &mut Env<'_>, linear: u64, seg: u8, value: Lane) -> Result<(), Stop> {
         match self.tlb.write(self.mmu_index, linear, LANE) {
             Some(offset) => {
-                self.mem.store(offset, join(value));
+                self.mem.store(offset, to_u128(value));
                 Ok(())
             }
             None => {
@@ -64,8 +56,8 @@ impl Cpu {
     pub fn write_lanes(&mut self, env: &mut Env<'_>, linear: u64, seg: u8, value: Ymm) -> Result<(), Stop> {
         match self.tlb.write(self.mmu_index, linear, 2 * LANE) {
             Some(offset) => {
-                self.mem.store(offset, join(value[0]));
-                self.mem.store(offset + LANE, join(value[1]));
+                self.mem.store(offset, to_u128(value[0]));
+                self.mem.store(offset + LANE, to_u128(value[1]));
                 Ok(())
             }
             None => {
@@ -95,4 +87,47 @@ pub fn load<E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, aligned: boo
 pub fn store<E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, aligned: bool, value: Ymm) -> Result<(), Stop> {
     let linear = locate(cpu, op, E::BYTES, true, aligned)?;
     if E::WIDE { cpu.write_lanes(env, linear, op.seg, value) } else { cpu.write_lane(env, linear, op.seg, value[0]) }
+}
+
+/// Where an operand as wide as the encoding's vectors lies in RAM if the segment is flat, the page is an ordinary one, and the
+/// operand is aligned if it must be.
+#[inline(always)]
+fn flat<E: Encoding>(cpu: &Cpu, op: &Op, aligned: bool, find: impl Fn(u64) -> Option<u64>) -> Option<u64> {
+    let offset = find(addr::sum(cpu, op) & addr::size_mask(op.address))?;
+    (!aligned || offset & (E::BYTES - 1) == 0).then_some(offset)
+}
+
+/// Load the memory operand in a flat segment, if nothing is in the way.
+#[inline(always)]
+pub fn load_flat<E: Encoding>(cpu: &Cpu, op: &Op, aligned: bool) -> Option<Ymm> {
+    let offset = flat::<E>(cpu, op, aligned, |linear| cpu.tlb.read(cpu.mmu_index, linear, E::BYTES))?;
+    let high = if E::WIDE { from_u128(cpu.mem.load(offset + LANE)) } else { [0; 2] };
+    Some([from_u128(cpu.mem.load(offset)), high])
+}
+
+/// Store to the memory operand in a flat segment, if nothing is in the way.
+#[inline(always)]
+pub fn store_flat<E: Encoding>(cpu: &Cpu, op: &Op, aligned: bool, value: Ymm) -> Option<()> {
+    let offset = flat::<E>(cpu, op, aligned, |linear| cpu.tlb.write(cpu.mmu_index, linear, E::BYTES))?;
+    cpu.mem.store(offset, to_u128(value[0]));
+    if E::WIDE {
+        cpu.mem.store(offset + LANE, to_u128(value[1]));
+    }
+    Some(())
+}
+
+/// Load the `size` bytes of the memory operand, in any mode; what they do not fill is zero. `aligned`: a whole lane must be.
+pub fn load_sized<E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, aligned: bool) -> Result<Ymm, Stop> {
+    let low = match op.size {
+        1 => addr::read_operand::<u8>(cpu, env, op)?.into(),
+        2 => addr::read_operand::<u16>(cpu, env, op)?.into(),
+        4 => addr::read_operand::<u32>(cpu, env, op)?.into(),
+        8 => addr::read_operand::<u64>(cpu, env, op)?,
+        16 => {
+            let linear = locate(cpu, op, LANE, false, aligned)?;
+            return Ok([cpu.read_lane(env, linear, op.seg)?, [0; 2]]);
+        }
+        _ => return load::<E>(cpu, env, op, false),
+    };
+    Ok([[low, 0], [0; 2]])
 }

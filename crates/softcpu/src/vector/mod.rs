@@ -8,16 +8,28 @@
 //! Operands: destination in `dst`; first source in `extra` (the VEX.vvvv register, or the destination again in legacy SSE);
 //! second source, the r/m operand, in `src` or memory; an immediate byte in `imm`.
 
+pub mod across;
+pub mod aes;
 pub mod arithmetic;
 pub mod available;
+pub mod compare;
+pub mod compute;
+pub mod element;
 pub mod encoding;
 pub mod float;
+pub mod galois;
+pub mod gather;
 pub mod lane;
 pub mod lanewise;
 pub mod logic;
+pub mod masked;
 pub mod memory;
 pub mod moves;
+pub mod sha;
+pub mod shift;
+pub mod shuffle;
 pub mod state;
+pub mod strings;
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use super::encoding::{Encoded, Encoding, with_encoding};
 use super::memory;
 use crate::cpu::Cpu;
 use crate::engine::Env;
+use crate::exec::form::Kind;
 use crate::op::{Flow, Handler, Op, Step};
 
 fn between<E: Encoding>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
@@ -13,6 +14,15 @@ fn between<E: Encoding>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     Ok(Flow::Next)
 }
 
+/// In a flat segment.
+fn load_flat<E: Encoding, const ALIGNED: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    cpu.check_available(E::NEEDS)?;
+    let Some(value) = memory::load_flat::<E>(cpu, op, ALIGNED) else { return load::<E, ALIGNED>(cpu, env, op) };
+    E::set(cpu, op.dst, value);
+    Ok(Flow::Next)
+}
+
+#[cold]
 fn load<E: Encoding, const ALIGNED: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.check_available(E::NEEDS)?;
     let value = memory::load::<E>(cpu, env, op, ALIGNED)?;
@@ -20,6 +30,16 @@ fn load<E: Encoding, const ALIGNED: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: 
     Ok(Flow::Next)
 }
 
+/// In a flat segment.
+fn store_flat<E: Encoding, const ALIGNED: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    cpu.check_available(E::NEEDS)?;
+    match memory::store_flat::<E>(cpu, op, ALIGNED, cpu.vector.ymm(op.src)) {
+        Some(()) => Ok(Flow::Next),
+        None => store::<E, ALIGNED>(cpu, env, op),
+    }
+}
+
+#[cold]
 fn store<E: Encoding, const ALIGNED: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.check_available(E::NEEDS)?;
     let value = cpu.vector.ymm(op.src);
@@ -33,18 +53,22 @@ pub enum Direction {
     /// `dst` from `src`.
     Between,
     /// `dst` from memory.
-    Load,
+    Load(Kind),
     /// Memory from `src`.
-    Store,
+    Store(Kind),
+}
+
+fn move_of<const ALIGNED: bool>(encoded: Encoded, direction: Direction) -> Handler {
+    with_encoding!(encoded, E => match direction {
+        Direction::Between => between::<E> as Handler,
+        Direction::Load(Kind::Segmented) => load::<E, ALIGNED>,
+        Direction::Load(_) => load_flat::<E, ALIGNED>,
+        Direction::Store(Kind::Segmented) => store::<E, ALIGNED>,
+        Direction::Store(_) => store_flat::<E, ALIGNED>,
+    })
 }
 
 /// The handler of a move. `aligned`: memory must be, with any encoding (MOVAPS, MOVDQA, MOVNTDQ).
 pub fn handler(encoded: Encoded, direction: Direction, aligned: bool) -> Handler {
-    with_encoding!(encoded, E => match (direction, aligned) {
-        (Direction::Between, _) => between::<E> as Handler,
-        (Direction::Load, false) => load::<E, false>,
-        (Direction::Load, true) => load::<E, true>,
-        (Direction::Store, false) => store::<E, false>,
-        (Direction::Store, true) => store::<E, true>,
-    })
+    if aligned { move_of::<true>(encoded, direction) } else { move_of::<false>(encoded, direction) }
 }
