@@ -99,7 +99,7 @@ mod tests {
 
     /// The constants of SHA-256: the first 32 bits behind the point of the cube roots of the first 64 primes.
     fn constants() -> Vec<u32> {
-        let is_prime = |n: &u128| (2..*n).all(|d| n % d != 0);
+        let is_prime = |n: &u128| (2..*n).all(|d| !n.is_multiple_of(d));
         let with_bit = |n: u128, root: u128, bit: u32| {
             let next = root | 1 << bit;
             if next.pow(3) <= n { next } else { root }
