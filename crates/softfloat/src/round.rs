@@ -126,6 +126,10 @@ fn overflow<F: Format>(cx: &mut Context, sign: bool, exponent: i32, precision: u
         if scaled <= F::EXPONENT_MAX {
             return finish(cx, sign, scaled, cut);
         }
+        // Only FSCALE comes here: "massive overflow" gives infinity whatever the rounding mode (SDM vol. 1 section 8.5.4).
+        cx.raise(flag::PE);
+        cx.rounded_up = true;
+        return F::infinity(sign);
     }
     if !cx.is_masked(flag::OE) && cx.rules == Rules::Sse {
         // No result: only whether it would have been exact, but for its exponent, is told.
@@ -166,7 +170,11 @@ fn underflow<F: Format>(
         if scaled >= F::EXPONENT_MIN {
             return finish(cx, sign, scaled, unbounded);
         }
-    } else if tiny && cx.ftz {
+        // Likewise (section 8.5.5).
+        cx.raise(flag::PE);
+        return F::zero(sign);
+    }
+    if tiny && cx.ftz {
         cx.raise(flag::UE | flag::PE);
         return F::zero(sign);
     }

@@ -47,7 +47,7 @@ fn store<M: Memory>(pop: bool) -> Handler {
 }
 
 fn in_memory(o: &mut Operands<'_>, escape: u8, reg: u8) -> Option<Handler> {
-    // Of the environment only this matters: whether its words have 2 or 4 bytes.
+    // Of the environment this matters: whether its words have 2 or 4 bytes.
     let words = |o: &mut Operands<'_>| o.op.size = if matches!(o.size_of(0), 14 | 94) { 2 } else { 4 };
     Some(match (escape, reg) {
         (0xD8, _) => arithmetic::<F32>(reg),
@@ -115,11 +115,12 @@ fn in_register(o: &mut Operands<'_>, escape: u8, reg: u8) -> Option<Handler> {
         (0xD8, 5) => x87::with_register::<x87::SubReversed>,
         (0xD8, 6) => x87::with_register::<x87::Div>,
         (0xD8, 7) => x87::with_register::<x87::DivReversed>,
-        // DCD0 and DCD8, DED0 are aliases, as are DDC8 and DFC8; D9D8, DFD0 and DFD8.
+        // DCD0 and DCD8, DED0 are aliases, as are DDC8 and DFC8, DFD0 and DFD8.
         (0xD8 | 0xDC, 2) => x87::compare_register::<false, 0>,
         (0xD8 | 0xDC, 3) | (0xDE, 2) => x87::compare_register::<false, 1>,
         (0xD9 | 0xDD | 0xDF, 1) => x87::fxch,
-        (0xD9, 3) | (0xDD, 3) | (0xDF, 2 | 3) => x87::store_register(true),
+        (0xDD, 3) | (0xDF, 2 | 3) => x87::store_register(true),
+        (0xD9, 3) => x87::fstpnce,
         (0xD9, 0) => x87::load_register,
         (0xD9, _) => return without_operand(reg << 3 & 0x38 | o.op.src),
         (0xDA | 0xDB, 0..=3) => {

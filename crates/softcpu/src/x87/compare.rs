@@ -21,26 +21,26 @@ fn condition_codes(ordering: Option<Ordering>) -> u16 {
     }
 }
 
-fn pop_times(cpu: &mut Cpu, times: u8) {
-    for _ in 0..times {
-        cpu.fpu.pop();
-    }
-}
-
 /// Compare ST(0), to condition codes. `other` is `None` if it is an empty register.
 fn to_conditions(cpu: &mut Cpu, op: &Op, other: Option<Unpacked>, kind: Compare, pops: u8) -> Step {
     let Some(other) = other.filter(|_| !cpu.fpu.is_empty(0)) else {
-        if cpu.x87_stack_fault(op, StackFault::Underflow) {
-            cpu.fpu.set_conditions(C0 | C2 | C3, condition_codes(None));
-            pop_times(cpu, pops);
-        }
-        return Ok(Flow::Next);
+        let completes = cpu.x87_stack_fault(op, StackFault::Underflow);
+        return conclude(cpu, completes, None, pops);
     };
     let mut cx = cpu.x87_context();
     let ordering = softfloat::compare(&mut cx, cpu.fpu.st(0).unpack(), other, kind);
-    if cpu.settle_x87(op, &cx) {
+    let completes = cpu.settle_x87(op, &cx);
+    conclude(cpu, completes, ordering, pops)
+}
+
+/// An exception that is not masked prevents the pops. AMD's CPUs set the condition codes in spite of it, Intel's do not (SDM vol. 2
+/// FCOM, FCOMI).
+fn conclude(cpu: &mut Cpu, completes: bool, ordering: Option<Ordering>, pops: u8) -> Step {
+    if completes || cpu.features.amd {
         cpu.fpu.set_conditions(C0 | C2 | C3, condition_codes(ordering));
-        pop_times(cpu, pops);
+    }
+    if completes {
+        (0..pops).for_each(|_| cpu.fpu.pop());
     }
     Ok(Flow::Next)
 }
@@ -87,7 +87,6 @@ pub fn compare_eflags<const QUIET: bool, const POP: bool>(cpu: &mut Cpu, env: &m
     } else {
         (None, cpu.x87_stack_fault(op, StackFault::Underflow))
     };
-    // Intel's leave the flags alone if an exception is not masked (SDM vol. 2 FCOMI), AMD's do not.
     if completes || cpu.features.amd {
         cpu.flags.set_bits(match ordering {
             Some(Ordering::Greater) => 0,

@@ -114,6 +114,7 @@ fn saved(cpu: &Cpu) -> Fpu {
 
 fn load_bytes(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, bytes: &mut [u8]) -> Result<(), Stop> {
     let linear = addr::operand(cpu, op, bytes.len() as u64, false)?;
+    cpu.check_alignment(linear, op.size.into())?;
     for (place, at) in bytes.chunks_exact_mut(2).zip((0..).step_by(2)) {
         let word = cpu.read::<u16>(env, cpu.wrap(linear.wrapping_add(at)), op.seg)?;
         place.copy_from_slice(&word.to_le_bytes());
@@ -123,6 +124,7 @@ fn load_bytes(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, bytes: &mut [u8]) -> Re
 
 fn store_bytes(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, bytes: &[u8]) -> Result<(), Stop> {
     let linear = addr::operand(cpu, op, bytes.len() as u64, true)?;
+    cpu.check_alignment(linear, op.size.into())?;
     cpu.write_bytes(env, linear, op.seg, bytes)
 }
 

@@ -6,7 +6,7 @@ use softfloat::{Context, F32, F64, Format, Unpacked, X80, convert, flag, from_i6
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::exec::addr;
-use crate::op::{Op, Stop};
+use crate::op::{Op, Stop, Width};
 
 /// In `extra`: the instruction has a memory operand that FDP points to.
 pub const OPERAND: u8 = 1;
@@ -17,6 +17,8 @@ pub trait Memory: Sized {
     fn read(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<Self, Stop>;
     /// Store it.
     fn write(self, cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop>;
+    /// Fault as storing it would.
+    fn probe(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop>;
     /// Its value, as an operand of arithmetic.
     fn unpack(&self) -> Unpacked;
     /// What the register gets that it is loaded to.
@@ -25,6 +27,12 @@ pub trait Memory: Sized {
     }
     /// What is stored of a register.
     fn store(cx: &mut Context, value: X80) -> Self;
+}
+
+fn probe<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
+    let linear = addr::operand(cpu, op, T::BYTES, true)?;
+    cpu.check_alignment(linear, T::BYTES)?;
+    cpu.probe_write(env, linear, T::BYTES, op.seg)
 }
 
 /// The value of a register that is stored: that a number is denormal does not matter to a store.
@@ -42,6 +50,9 @@ macro_rules! real {
             #[inline]
             fn write(self, cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
                 addr::write_operand(cpu, env, op, self.0)
+            }
+            fn probe(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
+                probe::<$bits>(cpu, env, op)
             }
             #[inline]
             fn unpack(&self) -> Unpacked {
@@ -68,6 +79,9 @@ macro_rules! integer {
             fn write(self, cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
                 addr::write_operand(cpu, env, op, self as $bits)
             }
+            fn probe(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
+                probe::<$bits>(cpu, env, op)
+            }
             #[inline]
             fn unpack(&self) -> Unpacked {
                 from_i64((*self).into())
@@ -85,6 +99,9 @@ macro_rules! integer {
             }
             fn write(self, cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
                 self.0.write(cpu, env, op)
+            }
+            fn probe(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
+                <$signed>::probe(cpu, env, op)
             }
             fn unpack(&self) -> Unpacked {
                 self.0.unpack()
@@ -110,9 +127,15 @@ impl Memory for X80 {
     }
     fn write(self, cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
         let linear = addr::operand(cpu, op, 10, true)?;
+        cpu.check_alignment(linear, 8)?;
         cpu.probe_write(env, linear, 10, op.seg)?;
         cpu.write(env, linear, op.seg, self.significand)?;
         cpu.write(env, cpu.wrap(linear.wrapping_add(8)), op.seg, self.sign_exponent)
+    }
+    fn probe(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
+        let linear = addr::operand(cpu, op, 10, true)?;
+        cpu.check_alignment(linear, 8)?;
+        cpu.probe_write(env, linear, 10, op.seg)
     }
     fn unpack(&self) -> Unpacked {
         Format::unpack(*self)
@@ -150,6 +173,9 @@ impl Memory for Bcd {
     }
     fn write(self, cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
         self.0.write(cpu, env, op)
+    }
+    fn probe(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
+        X80::probe(cpu, env, op)
     }
     fn unpack(&self) -> Unpacked {
         let digits = u128::from(self.0.sign_exponent) << 64 | u128::from(self.0.significand);

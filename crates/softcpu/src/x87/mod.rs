@@ -33,5 +33,5 @@ pub use stack::{fdecstp, ffree, fincstp, fxch};
 pub use transcendental::{
     ArcTangent, Cosine, Exponential, Logarithm, LogarithmPlusOne, Sine, fptan, fsincos, function, function2,
 };
-pub use transfer::{fcmov, load_constant, load_memory, load_register, store_memory, store_register};
+pub use transfer::{fcmov, fstpnce, load_constant, load_memory, load_register, store_memory, store_register};
 pub use unary::{Abs, Chs, RoundInteger, Sqrt, fprem, fscale, fxtract, unary};

@@ -86,9 +86,13 @@ impl Cpu {
 
     #[inline]
     fn settle_flags(&mut self, op: &Op, cx: &Context, preventing: u8) -> bool {
-        let prevented = cx.unmasked() & flag::BEFORE != 0;
-        let flags = if prevented { cx.flags & flag::BEFORE } else { cx.flags };
         let result = cx.unmasked() & preventing == 0;
+        // What prevents a result is found before it is known whether it is exact.
+        let flags = match cx.unmasked() & preventing {
+            0 => cx.flags,
+            prevented if prevented & flag::BEFORE != 0 => cx.flags & flag::BEFORE,
+            _ => cx.flags & !flag::PE,
+        };
         self.fpu.set_c1(cx.rounded_up && result);
         self.raise_x87(op, flags.into());
         result

@@ -222,3 +222,50 @@ fn integers_and_decimals_are_stored_rounded() {
     assert_eq!(machine.peek(DATA + 0x20), decimal);
     assert_eq!(machine.cpu().fpu.status() & SUMMARY, 0);
 }
+
+/// Code after `fldcw [rax]` with everything unmasked, as AMD's or Intel's CPUs have it: ST(0), FSW.
+fn unmasked(amd: bool, code: &[u8], data: &[u8]) -> (X80, u16) {
+    let mut machine = machine(Mode::Long64, &[&0x340u16.to_le_bytes()[..], &[0; 6], data].concat());
+    machine.cpu().features.amd = amd;
+    assert_eq!(machine.run(&[&[0xD9, 0x28], code].concat()), Ok(()), "{code:x?}");
+    (machine.cpu().fpu.st(0), machine.cpu().fpu.status())
+}
+
+#[test]
+fn vendors_differ_in_what_an_unmasked_exception_prevents() {
+    // fld dword ptr [rax+8], a denormal
+    let load = [0xD9, 0x40, 0x08];
+    assert_eq!(unmasked(true, &load, &[1, 0, 0, 0]), (X80::new(0x3F6A, 1 << 63), 0xB882));
+    assert_eq!(unmasked(false, &load, &[1, 0, 0, 0]), (X80::new(0, 0), 0x8082));
+    // fld1; fcomp dword ptr [rax+8], a NaN: nobody pops
+    let compare = [0xD9, 0xE8, 0xD8, 0x58, 0x08];
+    let nan = f32::NAN.to_le_bytes();
+    assert_eq!(unmasked(true, &compare, &nan), (ONE, 0xB881 | C0 | C2 | C3));
+    assert_eq!(unmasked(false, &compare, &nan), (ONE, 0xB881));
+}
+
+#[test]
+fn overflow_in_memory_prevents_the_store_and_in_a_register_scales() {
+    // fld tbyte [rax+8]; fstp dword [rax+32]
+    let huge = X80::new(0x7FFE, u64::MAX).to_bytes();
+    let (top, status) = unmasked(true, &[0xDB, 0x68, 0x08, 0xD9, 0x58, 0x20], &huge);
+    assert_eq!((top, status), (X80::new(0x7FFE, u64::MAX), 0xB888));
+    // fld tbyte [rax+8]; fadd st0, st0
+    let (top, status) = unmasked(true, &[0xDB, 0x68, 0x08, 0xD8, 0xC0], &huge);
+    assert_eq!((top, status), (X80::new(0x1FFF, u64::MAX), 0xB888));
+}
+
+#[test]
+fn fstpnce_only_pops_what_is_empty() {
+    // fld1; ffree st0; fstpnce st1
+    assert_eq!(result(&[0xD9, 0xE8, 0xDD, 0xC0, 0xD9, 0xD9], &[]).1, 0);
+}
+
+#[test]
+fn large_arguments_are_refused_but_an_empty_register_comes_first() {
+    // fld tbyte [rax]; fsin
+    let large = X80::new(0x403E, 1 << 63);
+    assert_eq!(result(&[0xDB, 0x28, 0xD9, 0xFE], &large.to_bytes()), (large, 0x3800 | C2));
+    // fsin
+    assert_eq!(result(&[0xD9, 0xFE], &[]).1, 0x41);
+}

@@ -1,6 +1,6 @@
 //! Loads, stores, constants, conditional moves.
 
-use softfloat::X80;
+use softfloat::{X80, flag};
 
 use super::memory::Memory;
 use super::response::{INDEFINITE, StackFault, is_stored};
@@ -8,17 +8,19 @@ use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::op::{Flow, Handler, Op, Step};
 
-/// FLD, FILD, FBLD of a memory operand.
+/// FLD, FILD, FBLD of a memory operand. AMD's CPUs load a denormal although its exception is not masked (Intel's do not: SDM
+/// vol. 1 section 8.5.2).
 pub fn load_memory<M: Memory>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.x87_ready(env)?;
     let operand = M::read(cpu, env, op)?;
     cpu.note_x87_operand(op);
     if cpu.fpu.is_full() {
-        return overflow(cpu, op);
+        return no_push(cpu, op, StackFault::Overflow);
     }
     let mut cx = cpu.x87_context();
     let value = operand.load(&mut cx);
-    if cpu.settle_x87(op, &cx) {
+    let denormal = cx.unmasked() & flag::BEFORE == flag::DE;
+    if cpu.settle_x87(op, &cx) || denormal && cpu.features.amd {
         cpu.fpu.push(value);
     }
     Ok(Flow::Next)
@@ -27,14 +29,11 @@ pub fn load_memory<M: Memory>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step
 /// FLD ST(i).
 pub fn load_register(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.x87_ready(env)?;
-    if cpu.fpu.is_full() {
-        return overflow(cpu, op);
-    }
     if cpu.fpu.is_empty(op.src) {
-        if cpu.x87_stack_fault(op, StackFault::Underflow) {
-            cpu.fpu.push(INDEFINITE);
-        }
-        return Ok(Flow::Next);
+        return no_push(cpu, op, StackFault::Underflow);
+    }
+    if cpu.fpu.is_full() {
+        return no_push(cpu, op, StackFault::Overflow);
     }
     push(cpu, op, cpu.fpu.st(op.src))
 }
@@ -48,8 +47,8 @@ fn push(cpu: &mut Cpu, op: &Op, value: X80) -> Step {
 }
 
 #[cold]
-fn overflow(cpu: &mut Cpu, op: &Op) -> Step {
-    if cpu.x87_stack_fault(op, StackFault::Overflow) {
+fn no_push(cpu: &mut Cpu, op: &Op, fault: StackFault) -> Step {
+    if cpu.x87_stack_fault(op, fault) {
         cpu.fpu.push(INDEFINITE);
     }
     Ok(Flow::Next)
@@ -70,7 +69,7 @@ pub fn load_constant(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     ];
     cpu.x87_ready(env)?;
     if cpu.fpu.is_full() {
-        return overflow(cpu, op);
+        return no_push(cpu, op, StackFault::Overflow);
     }
     let (exponent, truncated, rest) = CONSTANTS[usize::from(op.src) % CONSTANTS.len()];
     let up = match cpu.fpu.control() >> 10 & 3 {
@@ -93,6 +92,8 @@ pub fn store_memory<M: Memory, const POP: bool>(cpu: &mut Cpu, env: &mut Env<'_>
     let stored = is_stored(&cx);
     if stored {
         value.write(cpu, env, op)?;
+    } else {
+        M::probe(cpu, env, op)?;
     }
     cpu.settle_x87_store(op, &cx);
     if stored && POP {
@@ -104,8 +105,10 @@ pub fn store_memory<M: Memory, const POP: bool>(cpu: &mut Cpu, env: &mut Env<'_>
 /// Store an empty register: the indefinite value, if that is masked.
 #[cold]
 fn store_nothing<M: Memory, const POP: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, indefinite: M) -> Step {
-    if cpu.x87_context().is_masked(softfloat::flag::IE) {
+    if cpu.x87_context().is_masked(flag::IE) {
         indefinite.write(cpu, env, op)?;
+    } else {
+        M::probe(cpu, env, op)?;
     }
     cpu.note_x87_operand(op);
     if cpu.x87_stack_fault(op, StackFault::Underflow) && POP {
@@ -130,6 +133,18 @@ fn st0_to_register<const POP: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -
     if POP {
         cpu.fpu.pop();
     }
+    Ok(Flow::Next)
+}
+
+/// FSTPNCE (D9D8), "no check of empty": an empty ST(0) is not stored, only popped.
+pub fn fstpnce(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    if !cpu.fpu.is_empty(0) {
+        return st0_to_register::<true>(cpu, env, op);
+    }
+    cpu.x87_ready(env)?;
+    cpu.note_x87(op);
+    cpu.fpu.set_c1(false);
+    cpu.fpu.pop();
     Ok(Flow::Next)
 }
 

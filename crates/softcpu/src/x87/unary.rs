@@ -166,6 +166,7 @@ impl Cpu {
 /// FPREM, and FPREM1 (`NEAREST`).
 pub fn fprem<const NEAREST: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.x87_ready(env)?;
+    cpu.fpu.set_conditions(C2, 0);
     if cpu.fpu.is_empty(0) || cpu.fpu.is_empty(1) {
         return underflow(cpu, op, 0, false);
     }
@@ -174,7 +175,10 @@ pub fn fprem<const NEAREST: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> 
     let (result, quotient) = softfloat::remainder(&mut cx, cpu.fpu.st(0).unpack(), cpu.fpu.st(1).unpack(), kind);
     if cpu.settle_x87(op, &cx) {
         cpu.fpu.set_st(0, result);
-        cpu.fpu.set_conditions(C0 | C1 | C2 | C3, quotient_bits(quotient));
+        // Without a quotient C0 and C3 stay.
+        if !result.unpack().is_nan() {
+            cpu.fpu.set_conditions(C0 | C1 | C2 | C3, quotient_bits(quotient));
+        }
     }
     Ok(Flow::Next)
 }

@@ -15,7 +15,7 @@ use softfloat::{Class, Context, Exact, Format, Unpacked, X80, convert, flag, rou
 use self::wide::Wide;
 use super::arithmetic::underflow;
 use super::response::INDEFINITE;
-use super::state::C2;
+use super::state::{C1, C2};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::op::{Flow, Op, Step};
@@ -114,12 +114,13 @@ impl Function for Exponential {
     }
 }
 
-fn is_refused(cpu: &mut Cpu, op: &Op, x: Unpacked) -> bool {
+/// Whether the argument of a periodic function is too large: C2 tells. The caller has cleared it.
+fn is_refused(cpu: &mut Cpu, op: &Op) -> bool {
+    let x = cpu.fpu.st(0).unpack();
     let refused = x.class == Class::Finite && x.exponent >= TOO_LARGE;
-    cpu.fpu.set_conditions(C2, if refused { C2 } else { 0 });
     if refused {
         cpu.note_x87(op);
-        cpu.fpu.set_c1(false);
+        cpu.fpu.set_conditions(C1 | C2, C2);
     }
     refused
 }
@@ -127,15 +128,17 @@ fn is_refused(cpu: &mut Cpu, op: &Op, x: Unpacked) -> bool {
 /// FSIN, FCOS, F2XM1.
 pub fn function<F: Function>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.x87_ready(env)?;
+    if F::PERIODIC {
+        cpu.fpu.set_conditions(C2, 0);
+    }
     if cpu.fpu.is_empty(0) {
         return underflow(cpu, op, 0, false);
     }
-    let x = cpu.fpu.st(0).unpack();
-    if F::PERIODIC && is_refused(cpu, op, x) {
+    if F::PERIODIC && is_refused(cpu, op) {
         return Ok(Flow::Next);
     }
     let mut cx = cpu.x87_context();
-    let result = F::apply(&mut cx, x);
+    let result = F::apply(&mut cx, cpu.fpu.st(0).unpack());
     if cpu.settle_x87(op, &cx) {
         cpu.fpu.set_st(0, result);
     }
@@ -150,15 +153,15 @@ fn pushing(
     compute: impl FnOnce(&mut Context, Unpacked) -> (X80, X80),
 ) -> Step {
     cpu.x87_ready(env)?;
+    cpu.fpu.set_conditions(C2, 0);
     if let Some(fault) = cpu.pushing_fault() {
         return cpu.two_indefinites(op, fault);
     }
-    let x = cpu.fpu.st(0).unpack();
-    if is_refused(cpu, op, x) {
+    if is_refused(cpu, op) {
         return Ok(Flow::Next);
     }
     let mut cx = cpu.x87_context();
-    let (replacing, pushed) = compute(&mut cx, x);
+    let (replacing, pushed) = compute(&mut cx, cpu.fpu.st(0).unpack());
     if cpu.settle_x87(op, &cx) {
         cpu.fpu.set_st(0, replacing);
         cpu.fpu.push(pushed);
