@@ -3,7 +3,7 @@
 use guestmem::GuestMemory;
 use softcpu::{Cpu, Engine, EngineConfig};
 use softfloat::X80;
-use vcpu::{Bus, Clock, Exit, Pending, Register, Reply, StopReason};
+use vcpu::{Bus, Clock, Exit, Register};
 use x86defs::{cr, rflags, segment as attr, vector};
 
 use crate::case::{Case, Exception, Mode, Outcome, State};
@@ -208,49 +208,4 @@ fn store_extended(cpu: &Cpu, image: &mut Xsave) {
 /// A bus with nothing on it: cases touch RAM only.
 struct NoBus;
 
-impl Bus for NoBus {
-    fn mmio_read(&mut self, _vcpu: usize, _gpa: u64, _size: usize) -> Reply<u64> {
-        Reply::Done(u64::MAX)
-    }
-    fn mmio_write(&mut self, _vcpu: usize, _gpa: u64, _size: usize, _value: u64) -> Reply<()> {
-        Reply::Done(())
-    }
-    fn port_read(&mut self, _vcpu: usize, _port: u16, _size: usize) -> Reply<u32> {
-        Reply::Done(u32::MAX)
-    }
-    fn port_write(&mut self, _vcpu: usize, _port: u16, _size: usize, _value: u32) -> Reply<()> {
-        Reply::Done(())
-    }
-    fn msr_read(&mut self, _vcpu: usize, _index: u32) -> Reply<u64> {
-        Reply::Fault
-    }
-    fn msr_write(&mut self, _vcpu: usize, _index: u32, _value: u64) -> Reply<()> {
-        Reply::Fault
-    }
-    fn cr8(&self, _vcpu: usize) -> u64 {
-        0
-    }
-    fn set_cr8(&mut self, _vcpu: usize, _value: u64) {}
-    fn set_tsc_offset(&mut self, _vcpu: usize, _offset: u64) {}
-    fn advance(&mut self, _now_ns: u64) {}
-    fn next_event_ns(&self) -> Option<u64> {
-        None
-    }
-    fn pending(&self, _vcpu: usize) -> Pending {
-        Pending::default()
-    }
-    fn take_interrupt(&mut self, _vcpu: usize) -> Option<u8> {
-        None
-    }
-    fn take_nmi(&mut self, _vcpu: usize) {}
-    fn take_init(&mut self, _vcpu: usize) -> bool {
-        true
-    }
-    fn take_sipi(&mut self, _vcpu: usize) -> u8 {
-        0
-    }
-    fn set_wait_for_sipi(&mut self, _vcpu: usize, _waiting: bool) {}
-    fn take_stop(&mut self) -> Option<StopReason> {
-        None
-    }
-}
+impl Bus for NoBus {}

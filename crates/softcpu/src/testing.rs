@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use guestmem::GuestMemory;
-use vcpu::{Bus, Clock, Pending, Reply, StopReason};
+use vcpu::{Bus, Clock, Reply};
 use x86defs::{cr, msr, segment as attr};
 
 use crate::cache::CodeCache;
@@ -23,12 +23,6 @@ pub struct QuietBus {
 }
 
 impl Bus for QuietBus {
-    fn mmio_read(&mut self, _vcpu: usize, _gpa: u64, size: usize) -> Reply<u64> {
-        Reply::Done(u64::MAX >> (64 - 8 * size))
-    }
-    fn mmio_write(&mut self, _vcpu: usize, _gpa: u64, _size: usize, _value: u64) -> Reply<()> {
-        Reply::Done(())
-    }
     fn port_read(&mut self, _vcpu: usize, port: u16, size: usize) -> Reply<u32> {
         Reply::Done(self.ports.get(&port).copied().unwrap_or(u32::MAX >> (32 - 8 * size)))
     }
@@ -39,9 +33,6 @@ impl Bus for QuietBus {
     fn msr_read(&mut self, _vcpu: usize, index: u32) -> Reply<u64> {
         if index == msr::APIC_BASE { Reply::Done(0xFEE0_0900) } else { Reply::Fault }
     }
-    fn msr_write(&mut self, _vcpu: usize, _index: u32, _value: u64) -> Reply<()> {
-        Reply::Fault
-    }
     fn cr8(&self, _vcpu: usize) -> u64 {
         self.cr8
     }
@@ -50,27 +41,6 @@ impl Bus for QuietBus {
     }
     fn set_tsc_offset(&mut self, _vcpu: usize, offset: u64) {
         self.tsc_offset = offset;
-    }
-    fn advance(&mut self, _now_ns: u64) {}
-    fn next_event_ns(&self) -> Option<u64> {
-        None
-    }
-    fn pending(&self, _vcpu: usize) -> Pending {
-        Pending::default()
-    }
-    fn take_interrupt(&mut self, _vcpu: usize) -> Option<u8> {
-        None
-    }
-    fn take_nmi(&mut self, _vcpu: usize) {}
-    fn take_init(&mut self, _vcpu: usize) -> bool {
-        true
-    }
-    fn take_sipi(&mut self, _vcpu: usize) -> u8 {
-        0
-    }
-    fn set_wait_for_sipi(&mut self, _vcpu: usize, _waiting: bool) {}
-    fn take_stop(&mut self) -> Option<StopReason> {
-        None
     }
 }
 

@@ -1,7 +1,7 @@
 //! What tests of instructions run on: a vCPU in a chosen mode that executes hand-assembled bytes until they end.
 
 use guestmem::GuestMemory;
-use vcpu::{Bus, Clock, Exit, Pending, Reply, StopReason};
+use vcpu::{Bus, Clock, Exit, Reply};
 use x86defs::{cr, segment as attr};
 
 use crate::cpu::{Cpu, HostVendor};
@@ -54,47 +54,12 @@ impl Bus for EmptyBus {
         self.writes.push((gpa, value));
         Reply::Done(())
     }
-    fn port_read(&mut self, _vcpu: usize, _port: u16, size: usize) -> Reply<u32> {
-        Reply::Done(u32::MAX >> (32 - 8 * size))
-    }
     fn port_write(&mut self, _vcpu: usize, port: u16, _size: usize, value: u32) -> Reply<()> {
         self.writes.push((port.into(), value.into()));
         Reply::Done(())
     }
-    fn msr_read(&mut self, _vcpu: usize, _index: u32) -> Reply<u64> {
-        Reply::Fault
-    }
-    fn msr_write(&mut self, _vcpu: usize, _index: u32, _value: u64) -> Reply<()> {
-        Reply::Fault
-    }
-    fn cr8(&self, _vcpu: usize) -> u64 {
-        0
-    }
-    fn set_cr8(&mut self, _vcpu: usize, _value: u64) {}
-    fn set_tsc_offset(&mut self, _vcpu: usize, _offset: u64) {}
     fn performance_interrupt(&mut self, _vcpu: usize) {
         self.performance_interrupts += 1;
-    }
-    fn advance(&mut self, _now_ns: u64) {}
-    fn next_event_ns(&self) -> Option<u64> {
-        None
-    }
-    fn pending(&self, _vcpu: usize) -> Pending {
-        Pending::default()
-    }
-    fn take_interrupt(&mut self, _vcpu: usize) -> Option<u8> {
-        None
-    }
-    fn take_nmi(&mut self, _vcpu: usize) {}
-    fn take_init(&mut self, _vcpu: usize) -> bool {
-        true
-    }
-    fn take_sipi(&mut self, _vcpu: usize) -> u8 {
-        0
-    }
-    fn set_wait_for_sipi(&mut self, _vcpu: usize, _waiting: bool) {}
-    fn take_stop(&mut self) -> Option<StopReason> {
-        None
     }
 }
 
