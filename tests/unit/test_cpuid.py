@@ -141,7 +141,7 @@ def test_bad_cpus(cpu: str, message: str) -> None:
 
 def test_switching_off_what_is_not_there() -> None:
     """Command lines made for QEMU switch off features that we do not have: that is no error."""
-    assert parse_cpu("max,-svm,-avx2", INTEL).features == parse_cpu("max", INTEL).features
+    assert parse_cpu("max,-svm,-avx512f", INTEL).features == parse_cpu("max", INTEL).features
 
 
 def test_switching_follows_what_features_need() -> None:

@@ -111,6 +111,8 @@ IMPLEMENTED: frozenset[str] = frozenset(
         *("pse36", "clflush", "monitor", "cx16", "pcid", "x2apic", "movbe", "popcnt", "tsc-deadline", "rdrand"),
         *("fsgsbase", "tsc_adjust", "bmi1", "smep", "bmi2", "erms", "invpcid", "rdseed", "adx", "smap"),
         *("clflushopt", "clwb", "umip", "pku", "la57", "rdpid", "arat", "lahf_lm", "cr8legacy", "abm"),
+        *("mmx", "mmxext", "sse", "sse2", "pni", "ssse3", "sse4.1", "sse4.2", "aes", "pclmulqdq", "sha-ni", "gfni"),
+        *("avx", "f16c", "fma", "avx2", "vaes", "vpclmulqdq"),
         *("fxsr", "fxsr_opt", "xsave", "xsaveopt", "xsavec", "xgetbv1", "xsaves", "xsaveerptr"),
         *("3dnowprefetch", "topoext", "syscall", "nx", "pdpe1gb", "rdtscp", "lm", "invtsc", "lam", "pks"),
         *("pmu", "perfctr_core"),
