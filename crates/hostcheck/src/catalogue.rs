@@ -30,11 +30,13 @@ pub enum Family {
     AvxFloat,
     /// AES, SHA, carry-less multiplication, Galois fields.
     Crypto,
+    /// Of all the others, with damage: a prefix too many, a bit of prefix, opcode or ModRM flipped. Much of it is invalid.
+    Encoding,
 }
 
 impl Family {
     /// Every family.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Integer,
         Self::String,
         Self::Bmi,
@@ -45,6 +47,7 @@ impl Family {
         Self::Avx,
         Self::AvxFloat,
         Self::Crypto,
+        Self::Encoding,
     ];
 
     /// As `HOSTCHECK_FAMILY` spells it.
@@ -60,6 +63,7 @@ impl Family {
             Self::Avx => "avx",
             Self::AvxFloat => "avx-float",
             Self::Crypto => "crypto",
+            Self::Encoding => "encoding",
         }
     }
 
@@ -71,7 +75,8 @@ impl Family {
 
 /// Encodings of a family in a mode, whether or not the host has them.
 pub fn encodings(family: Family, mode: Mode) -> Vec<Code> {
-    Code::values().filter(|&code| family_of(code) == Some(family) && in_mode(code.op_code(), mode)).collect()
+    let belongs = |own: Family| own == family || family == Family::Encoding;
+    Code::values().filter(|&code| family_of(code).is_some_and(belongs) && in_mode(code.op_code(), mode)).collect()
 }
 
 /// Whether the host has all that an encoding needs.

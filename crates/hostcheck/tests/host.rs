@@ -51,4 +51,5 @@ families! {
     avx = Avx,
     avx_float = AvxFloat,
     crypto = Crypto,
+    encoding = Encoding,
 }

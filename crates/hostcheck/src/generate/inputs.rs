@@ -69,7 +69,7 @@ fn extended(random: &mut Random, family: Family) -> Xsave {
     if matches!(family, Family::SseFloat | Family::AvxFloat) {
         image.set_mxcsr(mxcsr(random));
     }
-    if matches!(family, Family::X87 | Family::Mmx | Family::SseFloat) {
+    if matches!(family, Family::X87 | Family::Mmx | Family::SseFloat | Family::Encoding) {
         x87(random, family, &mut image);
     }
     image

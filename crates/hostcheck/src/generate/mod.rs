@@ -6,6 +6,7 @@
 
 mod inputs;
 mod memory;
+mod mutate;
 mod operands;
 mod recipes;
 mod tracker;
@@ -111,16 +112,18 @@ struct Sequence {
     items: Vec<Item>,
     tracker: Tracker,
     encoder: Encoder,
+    /// The last instruction is invalid: nothing comes behind it.
+    over: bool,
 }
 
 impl Sequence {
     fn new(mode: Mode, tracker: Tracker, base: u64) -> Self {
         let encoder = Encoder::new(mode.bits());
-        Self { mode, base, code: Vec::new(), items: Vec::new(), tracker, encoder }
+        Self { mode, base, code: Vec::new(), items: Vec::new(), tracker, encoder, over: false }
     }
 
     fn is_over(&self) -> bool {
-        self.tracker.is_over()
+        self.over || self.tracker.is_over()
     }
 
     /// Address of the next instruction.
@@ -138,25 +141,50 @@ impl Sequence {
             recipes::append(self, random, family);
         } else {
             let code = random.pick(codes);
-            self.try_encoding(random, code, codes, false);
+            if family == Family::Encoding && random.percent(60) {
+                self.try_damaged(random, code, codes);
+            } else {
+                self.try_encoding(random, code, codes, false);
+            }
         }
     }
 
     /// Append an instance of an encoding, unless the operands drawn do not fit what is known.
     fn try_encoding(&mut self, random: &mut Random, code: Code, codes: &[Code], plain: bool) -> bool {
-        let Some(instr) = operands::instruction(random, code, self.mode, &self.tracker, plain) else { return false };
-        if self.encoder.encode(&instr, self.ip()).is_err() {
-            return false;
-        }
-        let mut bytes = self.encoder.take_buffer();
+        let Some(mut bytes) = self.encode(random, code, plain) else { return false };
         if !plain && random.percent(3) {
-            mutate(random, &mut bytes);
+            mutate::add_prefix(random, &mut bytes);
         }
         let decoded = self.decode(&bytes).code();
-        if decoded != code && !codes.contains(&decoded) {
-            return false;
+        (decoded == code || codes.contains(&decoded)) && self.push(&bytes)
+    }
+
+    /// Append what is left of an instance of an encoding after some damage, if it is invalid, or has become another instruction.
+    fn try_damaged(&mut self, random: &mut Random, code: Code, codes: &[Code]) -> bool {
+        let Some(mut bytes) = self.encode(random, code, false) else { return false };
+        mutate::damage(random, &mut bytes);
+        // Whatever it has become may be longer.
+        bytes.extend([0x90; 15]);
+        let decoded = self.decode(&bytes);
+        if decoded.is_invalid() {
+            if mutate::is_opmask(&bytes) {
+                return false;
+            }
+            let before = self.tracker.clone();
+            self.add(&bytes, &before);
+            self.over = true;
+            return true;
         }
-        self.push(&bytes)
+        bytes.truncate(decoded.len());
+        codes.contains(&decoded.code()) && self.push(&bytes)
+    }
+
+    /// Machine code of an encoding with operands.
+    fn encode(&mut self, random: &mut Random, code: Code, plain: bool) -> Option<Vec<u8>> {
+        let instr = operands::instruction(random, code, self.mode, &self.tracker, plain)?;
+        let encoded = self.encoder.encode(&instr, self.ip());
+        let bytes = self.encoder.take_buffer();
+        encoded.is_ok().then_some(bytes)
     }
 
     fn decode(&self, bytes: &[u8]) -> Instruction {
@@ -201,12 +229,6 @@ pub fn decoder_options() -> u32 {
         softcpu::HostVendor::Amd => DecoderOptions::AMD,
         _ => DecoderOptions::NONE,
     }
-}
-
-/// Put a prefix in front, which may mean nothing, or another instruction.
-fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
-    const PREFIXES: [u8; 13] = [0x66, 0x67, 0xF2, 0xF3, 0x2E, 0x36, 0x3E, 0x26, 0x65, 0x40, 0x44, 0x48, 0x4F];
-    bytes.insert(0, random.pick(&PREFIXES));
 }
 
 /// x87 environments and states.
