@@ -167,7 +167,7 @@ impl Sequence {
         bytes.extend([0x90; 15]);
         let decoded = self.decode(&bytes);
         if decoded.is_invalid() {
-            if mutate::is_opmask(&bytes) {
+            if mutate::may_be_executed(&bytes) {
                 return false;
             }
             let before = self.tracker.clone();

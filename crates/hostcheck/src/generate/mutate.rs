@@ -28,15 +28,17 @@ pub fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
     }
 }
 
-/// Whether bytes that are no valid instruction may be one on opmask registers all the same (KAND and its kin, of AVX-512), with a
-/// bit set that CPUs ignore.
-pub fn is_opmask(bytes: &[u8]) -> bool {
+/// Whether bytes that are no valid instruction may be one to the host all the same: on opmask registers (KAND and its kin, of
+/// AVX-512), with a bit set that CPUs ignore; VPERMQ and VPERMPD with W = 0, which AMD's CPUs execute; anything behind the EVEX
+/// prefix.
+pub fn may_be_executed(bytes: &[u8]) -> bool {
     // VEX of two bytes (map 0F), or of three with map 0F or 0F3A, wherever legacy prefixes end.
-    bytes.windows(4).any(|bytes| match *bytes {
+    bytes.windows(4).take(5).any(|bytes| match *bytes {
+        [0x62, ..] => true,
         [0xC5, _, opcode, _] => is_opmask_in_0f(opcode),
         [0xC4, map, _, opcode] => match map & 0x1F {
             1 => is_opmask_in_0f(opcode),
-            3 => matches!(opcode, 0x30..=0x33),
+            3 => matches!(opcode, 0x00 | 0x01 | 0x30..=0x33),
             _ => false,
         },
         _ => false,
