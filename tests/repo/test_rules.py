@@ -13,6 +13,7 @@ import pytest
 
 import paravirt
 from paravirt import _native
+from paravirt.cpuid import ALIASES, CPU_MODELS
 from paravirt.guest import GUEST_DIR
 
 ROOT = Path(__file__).parent.parent.parent
@@ -95,6 +96,15 @@ def test_guest_kit_is_complete() -> None:
 def test_package_is_typed() -> None:
     """Type checkers of users look for the marker."""
     assert (Path(paravirt.__file__).parent / "py.typed").exists()
+
+
+def test_models_are_documented() -> None:
+    """docs/cpu-models.md has a row for each model, with its other names."""
+    rows = [line for line in (ROOT / "docs" / "cpu-models.md").read_text().splitlines() if line.startswith("| `")]
+    first = {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+    also = {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[2])}
+    assert first == set(CPU_MODELS)
+    assert also == set(ALIASES)
 
 
 CHANGE = re.compile(r"(added|changed|fixed|removed|security)-[a-z0-9-]+\.md")
