@@ -222,6 +222,7 @@ mod tests {
         assert_eq!(debug.dr7() & dr::DR7_GD, 0);
     }
 
+    use crate::cpu::HostVendor;
     use crate::exec::testing::{CODE, DATA, Machine, Mode};
 
     /// Run until #DB: where, and what it reports.
@@ -243,6 +244,19 @@ mod tests {
         // pushf; pop ax; or ax, 100h; push ax; xor bx, bx; popf; mov ss, bx; nop; nop
         let code = [0x9C, 0x58, 0x0D, 0x00, 0x01, 0x50, 0x31, 0xDB, 0x9D, 0x8E, 0xD3, 0x90, 0x90];
         assert_eq!(until_debug(&mut Machine::new(Mode::Real), &code), (12, dr::DR6_BS));
+    }
+
+    #[test]
+    fn mov_ss_holds_off_instruction_breakpoints_on_intel() {
+        for (host, expected) in [(HostVendor::Intel, (3, 2)), (HostVendor::Amd, (2, 1))] {
+            let mut machine = Machine::new(Mode::Real);
+            machine.cpu().host = host;
+            let debug = &mut machine.cpu().debug;
+            debug.addresses = [CODE + 2, CODE + 3, 0, 0];
+            debug.set_dr7(5);
+            // mov ss, bx; nop; nop
+            assert_eq!(until_debug(&mut machine, &[0x8E, 0xD3, 0x90, 0x90]), expected, "{host:?}");
+        }
     }
 
     #[test]

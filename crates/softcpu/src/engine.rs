@@ -975,7 +975,9 @@ impl Engine {
             self.passed_breakpoint = Some((self.current, linear));
             return Some(Some(Exit::Breakpoint { vcpu: self.current }));
         }
-        if cpu.debug.watches_code() && cpu.system_flags & rflags::RF == 0 {
+        // Intel's silicon holds off even these behind MOV SS and POP SS (SDM vol. 3 section 6.8.3); AMD's does not.
+        let held_off = cpu.interrupt_shadow && cpu.shadow_is_mov_ss && cpu.host != HostVendor::Amd;
+        if cpu.debug.watches_code() && cpu.system_flags & rflags::RF == 0 && !held_off {
             let hit = cpu.debug.code_hit(linear);
             if hit != 0 {
                 cpu.fault = crate::cpu::Fault { vector: vector::DB, error_code: None, payload: hit };

@@ -14,6 +14,8 @@ pub struct Operands<'a> {
     pub instr: &'a Instruction,
     /// The mode it is decoded in.
     pub mode: CodeMode,
+    /// The instruction has a REX prefix with W set, whether or not it takes it.
+    pub rex_w: bool,
     /// What has been found so far.
     pub op: Op,
 }
@@ -25,7 +27,7 @@ impl<'a> Operands<'a> {
         op.at = at;
         op.len = instr.len() as u8;
         op.address = address_size(bytes, mode);
-        let mut operands = Self { instr, mode, op };
+        let mut operands = Self { instr, mode, rex_w: has_rex_w(bytes, mode), op };
         if (0..instr.op_count()).any(|i| instr.op_kind(i) == OpKind::Memory) {
             operands.memory();
         }
@@ -166,6 +168,12 @@ impl<'a> Operands<'a> {
         self.op.imm = self.instr.near_branch_target();
         self.op.disp = i64::from(self.op.at) + i64::from(self.op.len);
     }
+}
+
+/// Whether the last prefix is a REX with W set.
+fn has_rex_w(bytes: &[u8], mode: CodeMode) -> bool {
+    let last = bytes.iter().take_while(|&&byte| is_prefix(byte, mode)).last();
+    mode.is_64() && last.is_some_and(|byte| matches!(byte, 0x48..=0x4F))
 }
 
 /// The address size in bytes: the mode's own, or the other one with the prefix 67.

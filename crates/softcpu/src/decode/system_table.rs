@@ -18,6 +18,7 @@
 //! | INT n | vector in `imm` |
 //! | JMP FAR ptr, CALL FAR ptr | offset in `imm`, selector in `disp` |
 //! | RET FAR | bytes to release in `imm` |
+//! | JMP FAR m, CALL FAR m | pointer in memory, `imm` [`far::REX_W_IGNORED`] or 0 |
 //! | LDS, LES, LSS, LFS, LGS | segment register in `extra`, general register in `dst`, pointer in memory |
 //! | MOV Sreg, PUSH Sreg, POP Sreg | segment register in `extra` |
 //! | RDFSBASE ... WRGSBASE | register in `dst` (read) or `src` (written); `extra` bit 0: GS, bit 1: write |
@@ -275,6 +276,10 @@ fn far_transfers(o: &mut Operands<'_>) -> Option<Handler> {
     o.op.size = match o.instr.code() {
         Code::Jmp_ptr1616 | Code::Call_ptr1616 | Code::Jmp_m1616 | Code::Call_m1616 => 2,
         Code::Jmp_m1664 | Code::Call_m1664 => 8,
+        Code::Jmp_m1632 | Code::Call_m1632 => {
+            o.op.imm = if o.rex_w { far::REX_W_IGNORED } else { 0 };
+            4
+        }
         _ => 4,
     };
     if o.instr.op_kind(0) != OpKind::Memory {

@@ -4,7 +4,7 @@ use x86defs::segment::{self as attr, system};
 use x86defs::vector;
 
 use super::code::Target;
-use super::{Stack, TaskSource, immediate_pointer, next_rip, read_pointer, truncate};
+use super::{Stack, TaskSource, carried_out, immediate_pointer, next_rip, read_pointer, truncate};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::op::{Flow, Op, Step, Stop};
@@ -18,6 +18,7 @@ pub fn call_far_ptr(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
 
 /// CALL m16:16, m16:32, m16:64.
 pub fn call_far_mem(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let op = &carried_out(cpu, op);
     let (offset, selector) = read_pointer(cpu, env, op)?;
     call(cpu, env, op, offset, selector)
 }

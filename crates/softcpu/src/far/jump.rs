@@ -3,7 +3,7 @@
 use x86defs::segment::{self as attr, system};
 use x86defs::vector;
 
-use super::{TaskSource, immediate_pointer, next_rip, read_pointer, truncate};
+use super::{TaskSource, carried_out, immediate_pointer, next_rip, read_pointer, truncate};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::op::{Flow, Op, Step};
@@ -16,6 +16,7 @@ pub fn jmp_far_ptr(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
 
 /// JMP m16:16, m16:32, m16:64.
 pub fn jmp_far_mem(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let op = &carried_out(cpu, op);
     let (offset, selector) = read_pointer(cpu, env, op)?;
     jump(cpu, env, op, offset, selector)
 }

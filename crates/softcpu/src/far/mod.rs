@@ -25,6 +25,10 @@ use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::exec::addr;
 use crate::op::{Op, Stop};
+use crate::segment::FS;
+
+/// In `imm` of a far transfer through memory: there is a REX.W that silicon ignores.
+pub const REX_W_IGNORED: u64 = 1;
 
 /// Offset and selector of a far pointer in memory.
 pub fn read_pointer(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(u64, u16), Stop> {
@@ -36,6 +40,17 @@ pub fn read_pointer(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(u64, u
     };
     let selector = addr::read_part::<u16>(cpu, env, op, bytes)?;
     Ok((offset, selector))
+}
+
+/// The op of a far transfer through memory as it is carried out. AMD's silicon ignores REX.W there (APM vol. 3 JMP (Far)); but
+/// what touches device memory is carried out by the hypervisor, and KVM's decoder takes the prefix as Intel's silicon does.
+fn carried_out(cpu: &Cpu, op: &Op) -> Op {
+    let emulated = op.imm == REX_W_IGNORED && {
+        let base = if op.seg >= FS { cpu.seg(op.seg).base } else { 0 };
+        let linear = cpu.untagged(base.wrapping_add(addr::effective(cpu, op)));
+        cpu.translate(linear, false, None).is_some_and(|gpa| cpu.mem.offset(gpa).is_none())
+    };
+    Op { size: if emulated { 8 } else { op.size }, ..*op }
 }
 
 /// Offset (at the operand size) and selector of a far pointer in the instruction.
@@ -55,5 +70,33 @@ fn next_rip(cpu: &Cpu, op: &Op) -> u64 {
         64 => next,
         32 => next & 0xFFFF_FFFF,
         _ => next & 0xFFFF,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::op::ZERO;
+    use crate::testing::Machine;
+
+    #[test]
+    fn a_rex_w_that_silicon_ignores_counts_in_device_memory() {
+        let mut machine = Machine::long64();
+        // 0x400000 is device memory.
+        machine.store64(Machine::TABLES + 0x2010, 0xFEC0_0087);
+        for (imm, address, size) in
+            [(REX_W_IGNORED, 0x40_0000, 8), (REX_W_IGNORED, 0x6000, 4), (0, 0x40_0000, 4), (REX_W_IGNORED, 1 << 30, 4)]
+        {
+            let op = Op {
+                imm,
+                disp: address,
+                base: ZERO,
+                size: 4,
+                address: 8,
+                seg: crate::segment::DS,
+                ..Op::new(jmp_far_mem)
+            };
+            assert_eq!(carried_out(&machine.cpu, &op).size, size, "{imm} {address:#x}");
+        }
     }
 }
