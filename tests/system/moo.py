@@ -1,7 +1,7 @@
 """Reader of MOO files: what a chip did, one instruction at a time, as the SingleStepTests record it.
 
-A file is a sequence of chunks, each four letters and a length; a TEST chunk holds further chunks. Later versions may add
-some, so unknown ones are skipped. All numbers are little-endian.
+A file is a sequence of chunks, each four letters and a length; a TEST chunk holds further chunks. Later versions may
+add some, so unknown ones are skipped. All numbers are little-endian.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What recorded chips did, repeated on the software CPU, and what no CPU of today does as they did.
 
 Each difference is a rule with its reason. A rule either leaves a case out, or says what to expect instead; a case to
-which no rule applies must end as on the chip: every register and byte of memory, every flag that the instruction defines.
+which no rule applies must end as on the chip: every register and byte of memory, every flag that the case defines.
 """
 
 from __future__ import annotations

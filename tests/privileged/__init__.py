@@ -1,0 +1,1 @@
+"""Generated privileged situations, and the guest that puts a processor into them."""

@@ -1,0 +1,91 @@
+"""Privileged situations, generated, on the software CPU and on QEMU's translator.
+
+Each seed draws page tables, descriptors, gates, task states and frames, and a few instructions that use them; both
+processors run the same image, whose records must agree but for what `tests/privileged/compare.py` explains.
+PARAVIRT_PRIVILEGED_CASES says how many cases of each kind, PARAVIRT_PRIVILEGED_SEED where to start. Without QEMU the
+software CPU is compared with what it did when QEMU last agreed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.privileged.compare import compare, explain, without_pdptes
+from tests.privileged.image import Case, Record, build_monitor
+from tests.privileged.paging import MAX_PHYSICAL_BITS, make_paging_case
+from tests.privileged.runner import QEMU, qemu, run_cases, software_cpu
+from tests.privileged.segments import make_long_case, make_protected_case
+
+NUM_CASES = int(os.environ.get("PARAVIRT_PRIVILEGED_CASES", "300"))
+SEED = int(os.environ.get("PARAVIRT_PRIVILEGED_SEED", "1"))
+CASES_OF_AN_IMAGE = 2000
+KINDS: dict[str, Callable[[random.Random], Case]] = {
+    "paging": make_paging_case,
+    "protected": make_protected_case,
+    "long": make_long_case,
+}
+VENDORS = {"intel": "GenuineIntel", "amd": "AuthenticAMD"}
+SHOWN = 5
+AGREED: dict[tuple[str, str], str] = {
+    ("paging", "intel"): "9d92206c1edf0e12",
+    ("protected", "intel"): "8ae423fbb5b370de",
+    ("long", "intel"): "c82c7c0a9538e3e2",
+    ("paging", "amd"): "9d92206c1edf0e12",
+    ("protected", "amd"): "8ae423fbb5b370de",
+    ("long", "amd"): "fe6bd52b7dc44dd1",
+}
+"""Digests of the records of 200 cases."""
+
+
+@pytest.fixture(scope="module")
+def monitor(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The guest that runs cases."""
+    return build_monitor(tmp_path_factory.mktemp("monitor"))
+
+
+def draw(kind: str, seed: int, count: int) -> list[Case]:
+    """Draw the cases of a seed."""
+    rng = random.Random(f"{kind} {seed}")
+    return [KINDS[kind](rng) for _ in range(count)]
+
+
+def unexplained(host: str, cases: Sequence[Case], ours: Sequence[Record], theirs: Sequence[Record]) -> list[str]:
+    """Compare records; return what differs and is not known to be wrong in QEMU."""
+    found = []
+    for case, our, their in zip(cases, ours, theirs, strict=True):
+        difference = without_pdptes(compare(case, our, their, host))
+        if difference and explain(difference) is None:
+            found.append(difference.describe())
+    return found
+
+
+@pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"{QEMU} is not installed")
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_in_qemu(host: str, kind: str, monitor: bytes, tmp_path: Path) -> None:
+    """Both processors end each case in the same way: exception, error code, CR2, registers, low memory."""
+    here = software_cpu(host, "default", tmp_path)
+    there = qemu(f"max,phys-bits={MAX_PHYSICAL_BITS},vendor={VENDORS[host]}", tmp_path)
+    wrong: list[str] = []
+    for number, start in enumerate(range(0, NUM_CASES, CASES_OF_AN_IMAGE)):
+        cases = draw(kind, SEED + number, min(CASES_OF_AN_IMAGE, NUM_CASES - start))
+        small = kind != "paging"
+        ours = run_cases(here, monitor, cases, small=small)
+        theirs = run_cases(there, monitor, cases, small=small)
+        wrong += [f"seed {SEED + number}: {text}" for text in unexplained(host, cases, ours, theirs)]
+    assert not wrong, f"{len(wrong)} of {NUM_CASES} differ:\n" + "\n".join(wrong[:SHOWN])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_agreed(host: str, kind: str, monitor: bytes, tmp_path: Path) -> None:
+    """The software CPU does what it did when QEMU agreed. Compare with QEMU before changing what is expected."""
+    cases = draw(kind, 0, 200)
+    records = run_cases(software_cpu(host, "default", tmp_path), monitor, cases, small=kind != "paging")
+    digest = hashlib.sha256("\n".join(record.describe() for record in records).encode()).hexdigest()[:16]
+    assert digest == AGREED[kind, host]
