@@ -22,25 +22,36 @@ BUILDS = {"x86_64": "PARAVIRT_KVM_UNIT_TESTS", "i386": "PARAVIRT_KVM_UNIT_TESTS_
 EXPECTED = {
     "access",
     "cmpxchg8b",
+    "debug",
+    "emulator",
     "eventinj",
     "hypercall",
     "idt_test",
     "ioapic",
     "kvmclock_test",
     "la57",
+    "lam",
     "memory",
+    "msr",
+    "msr64",
     "pcid-asymmetric",
     "pcid-disabled",
     "pcid-enabled",
+    "pks",
     "pku",
+    "pmu",
+    "rdpru",
     "realmode",
     "rmap_chain",
+    "s3",
     "setjmp",
     "sieve",
     "smap",
     "smptest",
     "smptest3",
     "syscall",
+    "taskswitch",
+    "taskswitch2",
     "tsc",
     "tsc_adjust",
     "tscdeadline_latency",
@@ -61,9 +72,30 @@ EXPECTED = {
     "xapic",
     "xsave",
 }
-"""What must pass. The others want what is not there yet: SSE, nested virtualization, a PMU, Hyper-V's interface."""
+"""What must pass."""
 
-STATUS_PASS = 1
+SKIPPING = {
+    "asyncpf": "asynchronous page faults are not offered: no page of a guest is ever away",
+    "cet": "CET is not announced",
+    "hyperv_clock": "Hyper-V's interface is not there yet",
+    "hyperv_connections": "Hyper-V's interface is not there yet",
+    "hyperv_stimer": "Hyper-V's interface is not there yet",
+    "hyperv_stimer_direct": "Hyper-V's interface is not there yet",
+    "hyperv_synic": "Hyper-V's interface is not there yet",
+    "pmu_lbr": "there is no record of branches",
+    "pmu_pebs": "there is no event-based sampling",
+    "tsx-ctrl": "TSX is not announced",
+}
+"""What must skip itself, and why. The rest of the suite wants nested virtualization, an IOMMU or VMware's back door."""
+
+INTEL_ONLY = {
+    "pks": "AMD's CPUs have no protection keys for supervisor pages",
+    "pmu": "AMD's CPUs do not say which events they count, so the test wants all of them",
+}
+"""What is not run on an AMD host, and why."""
+
+ONLY_I386 = {"cmpxchg8b", "taskswitch", "taskswitch2"}
+STATUS_PASS, STATUS_SKIP = 1, 77
 TIMEOUT_S = 900
 
 
@@ -88,18 +120,19 @@ def _tests(arch: str) -> list[UnitTest]:
         # It is built, but its section was dropped as it measures more than it tests.
         cpu = "-cpu qemu64,+x2apic,+tsc-deadline"
         tests.append(UnitTest("tscdeadline_latency", "tscdeadline_latency.flat", qemu_params=cpu, arch="x86_64"))
-    return [test for test in tests if test.name in EXPECTED and test.arch in ("", arch)]
+    return [test for test in tests if test.name in EXPECTED | SKIPPING.keys() and test.arch in ("", arch)]
 
 
 def _cases() -> list[Case]:
-    return [Case(arch, test, host) for arch in BUILDS for test in _tests(arch) for host in ("intel", "amd")]
+    cases = [Case(arch, test, host) for arch in BUILDS for test in _tests(arch) for host in ("intel", "amd")]
+    return [case for case in cases if case.host == "intel" or case.test.name not in INTEL_ONLY]
 
 
 @pytest.mark.skipif(not any(map(os.environ.get, BUILDS.values())), reason=f"{BUILDS['x86_64']} is not set")
 @pytest.mark.timeout(TIMEOUT_S + 60)
 @pytest.mark.parametrize("case", _cases() or [None], ids=str)
 def test_kvm_unit_test(case: Case) -> None:
-    """The test ends with status 1, success. Skipped counts as failed: what it wants is announced."""
+    """The test ends with status 1, success. Skipped counts as failed, unless it must skip itself."""
     image = Path(os.environ[BUILDS[case.arch]]) / "x86" / case.test.file
     if not image.exists():
         pytest.skip(f"{case.test.file} was not built for {case.arch}")
@@ -107,7 +140,8 @@ def test_kvm_unit_test(case: Case) -> None:
     command += ["--timeout", str(TIMEOUT_S), "--start-time", str(int(time.time()))]
     for option, ours in (("-cpu", "--cpu"), ("-m", "--memory")):
         if value := case.test.qemu_option(option):
-            command += [ours, value]
+            # What follows QEMU's `host` is about QEMU.
+            command += [ours, "host" if value.startswith("host,") else value]
     done = subprocess.run(
         [*command, "--", *case.test.arguments()],
         stdin=subprocess.DEVNULL,
@@ -115,12 +149,13 @@ def test_kvm_unit_test(case: Case) -> None:
         stderr=subprocess.STDOUT,
         check=False,
     )
-    assert done.returncode == STATUS_PASS, f"{' '.join(command)}\n{done.stdout.decode(errors='replace')[-8000:]}"
+    wanted = STATUS_SKIP if case.test.name in SKIPPING else STATUS_PASS
+    assert done.returncode == wanted, f"{' '.join(command)}\n{done.stdout.decode(errors='replace')[-8000:]}"
 
 
 @pytest.mark.skipif(not os.environ.get(BUILDS["x86_64"]), reason=f"{BUILDS['x86_64']} is not set")
 def test_all_are_there() -> None:
     """What must pass is in unittests.cfg: a name that was changed there would else be no longer run."""
     found = {test.name for arch in BUILDS for test in _tests(arch)}
-    missing = EXPECTED - found - (set() if os.environ.get(BUILDS["i386"]) else {"cmpxchg8b"})
+    missing = EXPECTED - found - (set() if os.environ.get(BUILDS["i386"]) else ONLY_I386)
     assert not missing
