@@ -8,6 +8,7 @@ use vcpu::{Clock, Pending, StopReason};
 
 use crate::acpi_pm::AcpiPm;
 use crate::claims::{PortClaims, RangeSet};
+use crate::coprocessor::Coprocessor;
 use crate::deadlines::Deadlines;
 use crate::debug_exit::ShutdownPort;
 use crate::fw_cfg::{self, FwCfg};
@@ -107,6 +108,7 @@ pub struct Board {
     pub(crate) fw_cfg: FwCfg,
     pub(crate) i8042: I8042,
     pub(crate) reset_ports: ResetPorts,
+    pub(crate) coprocessor: Coprocessor,
     pub(crate) test_device: TestDevice,
     /// The PCI test device: its memory, and its ports.
     pub(crate) pci_test_device: [PciTestDevice; 2],
@@ -154,6 +156,7 @@ impl Board {
             fw_cfg: FwCfg::new(vcpus, ram_size),
             i8042: I8042::new(),
             reset_ports: ResetPorts::default(),
+            coprocessor: Coprocessor::default(),
             test_device: TestDevice::new(),
             pci_test_device: Default::default(),
             post_code: 0,
@@ -313,6 +316,7 @@ impl Board {
         self.fw_cfg.hash(hasher);
         self.i8042.hash(hasher);
         self.reset_ports.hash(hasher);
+        self.coprocessor.hash(hasher);
         self.test_device.hash(hasher);
         self.pci_test_device.hash(hasher);
         self.post_code.hash(hasher);

@@ -77,6 +77,12 @@ impl Bus for Board {
         self.sync(vcpu);
     }
 
+    fn x87_error(&mut self, _vcpu: usize, first: bool) -> bool {
+        let ignore = self.coprocessor.error(first);
+        self.coprocessor_changed();
+        ignore
+    }
+
     fn set_tsc_offset(&mut self, vcpu: usize, offset: u64) {
         self.apics[vcpu].set_tsc_offset(offset, self.now_ns);
         self.sync(vcpu);

@@ -132,6 +132,7 @@ impl Board {
         self.fw_cfg.reset();
         self.i8042 = crate::i8042::I8042::new();
         self.reset_ports.reset();
+        self.coprocessor = Default::default();
         self.shutdown_port = Default::default();
         self.test_device = crate::testdev::TestDevice::new();
         self.post_code = 0;

@@ -7,7 +7,7 @@ use crate::board::{Board, TIMER_ACPI, TIMER_PIT, TIMER_RTC};
 use crate::deadlines::NEVER;
 use crate::ioapic::PinSet;
 use crate::lapic::{DeliveryMode, Destination, Effect, LocalPin, LocalSignal, Message, Mode};
-use crate::{acpi_pm, pit, rtc, serial};
+use crate::{acpi_pm, coprocessor, pit, rtc, serial};
 
 /// Where IRQ 0 goes on the I/O APIC of a PC; pin 0 would be the 8259's INTR.
 const TIMER_PIN: usize = 2;
@@ -260,6 +260,12 @@ impl Board {
         if self.serial.take_interrupt() {
             self.pulse_irq(serial::IRQ);
         }
+    }
+
+    /// FERR# or the latch behind it has changed.
+    pub(crate) fn coprocessor_changed(&mut self) {
+        let level = self.coprocessor.irq_level();
+        self.set_irq(coprocessor::IRQ.into(), level);
     }
 
     /// The real-time clock was read or written, or has something due.

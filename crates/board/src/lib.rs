@@ -13,6 +13,7 @@ mod acpi_pm;
 mod board;
 mod bus;
 mod claims;
+mod coprocessor;
 mod deadlines;
 mod debug_exit;
 mod fw_cfg;

@@ -8,7 +8,7 @@ use crate::board::Board;
 use crate::mmio::all_ones;
 use crate::pci_testdev::TEST_PORTS;
 use crate::reset::{self, ResetKind};
-use crate::{debug_exit, fw_cfg, i8042, pci, pic, pit, rtc, serial, testdev};
+use crate::{coprocessor, debug_exit, fw_cfg, i8042, pci, pic, pit, rtc, serial, testdev};
 
 /// POST codes, and the port by which old programs wait a microsecond.
 const POST_CODE: u16 = 0x80;
@@ -136,6 +136,10 @@ impl Board {
                 self.request_reset(reset);
             }
             POST_CODE => self.post_code = value,
+            coprocessor::CLEAR_BUSY => {
+                self.coprocessor.clear_busy();
+                self.coprocessor_changed();
+            }
             rtc::INDEX => self.rtc.select(value),
             rtc::DATA => {
                 self.rtc.write(value, self.now_ns);

@@ -81,6 +81,12 @@ pub trait Bus {
     /// A performance counter of this vCPU has overflowed and wants to interrupt: LVT performance.
     fn performance_interrupt(&mut self, _vcpu: usize) {}
 
+    /// FERR#: an x87 error waits to be reported and CR0.NE is clear. `first`: it is a new one. Returns IGNNE#, whether the
+    /// vCPU is to go on in spite of it; if not it stays where it is until an interrupt comes, and asks again.
+    fn x87_error(&mut self, _vcpu: usize, _first: bool) -> bool {
+        false
+    }
+
     /// Let time pass until `now_ns`: every timer that is due by then fires. Time never goes back.
     fn advance(&mut self, _now_ns: u64) {}
     /// When the next timer fires, in ns of virtual time. `None`: nothing will happen by itself.

@@ -263,3 +263,16 @@ fn switched_off_the_apic_hears_nothing_and_cr8_still_works() {
     assert_eq!(board.cr8(1), 5);
     assert_eq!(board.mmio_read(1, APIC + apic::TPR, 4), Reply::Done(0xFFFF_FFFF));
 }
+
+#[test]
+fn an_x87_error_is_irq_13_until_a_write_to_f0h() {
+    let mut board = board(1);
+    // The second 8259: what it is asked.
+    outb(&mut board, 0xA0, 0x0A);
+    assert_eq!(inb(&mut board, 0xA0) & 1 << 5, 0);
+    assert!(!board.x87_error(0, true), "IGNNE# is off");
+    assert_eq!(inb(&mut board, 0xA0) & 1 << 5, 1 << 5);
+    outb(&mut board, 0xF0, 0);
+    assert!(board.x87_error(0, false), "the handler has seen it");
+    assert!(!board.x87_error(0, true), "a new one");
+}

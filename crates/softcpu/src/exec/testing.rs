@@ -41,6 +41,10 @@ pub struct EmptyBus {
     pub reads: Vec<u64>,
     /// Device memory writes.
     pub writes: Vec<(u64, u64)>,
+    /// FERR#, as often as it was signalled anew.
+    pub x87_errors: usize,
+    /// IGNNE#.
+    pub ignore_x87_errors: bool,
     /// Overflows of performance counters.
     pub performance_interrupts: u32,
 }
@@ -57,6 +61,10 @@ impl Bus for EmptyBus {
     fn port_write(&mut self, _vcpu: usize, port: u16, _size: usize, value: u32) -> Reply<()> {
         self.writes.push((port.into(), value.into()));
         Reply::Done(())
+    }
+    fn x87_error(&mut self, _vcpu: usize, first: bool) -> bool {
+        self.x87_errors += usize::from(first);
+        self.ignore_x87_errors
     }
     fn performance_interrupt(&mut self, _vcpu: usize) {
         self.performance_interrupts += 1;

@@ -39,7 +39,16 @@ impl Cpu {
 
     #[cold]
     #[inline(never)]
-    fn report_x87_error(&mut self, _env: &mut Env<'_>) -> Result<(), Stop> {
-        Err(self.raise(vector::MF))
+    fn report_x87_error(&mut self, env: &mut Env<'_>) -> Result<(), Stop> {
+        if self.cr0 & cr::CR0_NE != 0 {
+            return Err(self.raise(vector::MF));
+        }
+        if !self.careful {
+            return Err(Stop::Careful);
+        }
+        let first = !self.fpu.signalled;
+        self.fpu.signalled = true;
+        // Without IGNNE# the CPU stands still before this instruction until it is interrupted.
+        if env.bus.x87_error(self.index, first) { Ok(()) } else { Err(Stop::Again) }
     }
 }

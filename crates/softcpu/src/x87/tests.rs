@@ -4,7 +4,7 @@ use softfloat::X80;
 use x86defs::{cr, vector};
 
 use super::state::{C0, C1, C2, C3, SUMMARY};
-use crate::exec::testing::{DATA, Machine, Mode};
+use crate::exec::testing::{CODE, DATA, Machine, Mode};
 
 const ONE: X80 = X80::new(0x3FFF, 1 << 63);
 const TWO: X80 = X80::new(0x4000, 1 << 63);
@@ -268,4 +268,23 @@ fn large_arguments_are_refused_but_an_empty_register_comes_first() {
     assert_eq!(result(&[0xDB, 0x28, 0xD9, 0xFE], &large.to_bytes()), (large, 0x3800 | C2));
     // fsin
     assert_eq!(result(&[0xD9, 0xFE], &[]).1, 0x41);
+}
+
+#[test]
+fn without_ne_an_error_goes_to_the_board() {
+    // fldcw [rax]; fld1; fldz; fdivp; fld1
+    let code = [0xD9, 0x28, 0xD9, 0xE8, 0xD9, 0xEE, 0xDE, 0xF9, 0xD9, 0xE8];
+    let mut machine = machine(Mode::Long64, &0x37Bu16.to_le_bytes());
+    machine.cpu().cr0 &= !cr::CR0_NE;
+    machine.poke(CODE, &code);
+    machine.poke(CODE + 10, &[0x0F, 0x0B]);
+    machine.run_budget(100);
+    assert_eq!(machine.cpu().rip, CODE + 8, "it waits for an interrupt");
+    assert_eq!(machine.bus.x87_errors, 1);
+    machine.bus.ignore_x87_errors = true;
+    assert_eq!(machine.go(CODE + 10), Ok(()));
+    assert_eq!((machine.cpu().fpu.st(0), machine.bus.x87_errors), (ONE, 1));
+    // fnclex; fldz; fdivp; fnop: another error
+    assert_eq!(machine.run(&[0xDB, 0xE2, 0xD9, 0xEE, 0xDE, 0xF9, 0xD9, 0xD0]), Ok(()));
+    assert_eq!(machine.bus.x87_errors, 2);
 }
