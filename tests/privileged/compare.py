@@ -9,6 +9,7 @@ from . import layout as at
 from .image import Case, Record
 
 RF = 1 << 16
+ZERO_FLAG = 1 << 6
 ACCESSED_CODE = 1 << 8
 PAGE_FAULT = 14
 PF_PRESENT, PF_WRITE, PF_RESERVED = 1, 2, 8
@@ -178,12 +179,12 @@ def _branches_out(difference: Difference) -> bool:
 
 TASK_GATED = {0x108, 0x10A, 0x10C}
 """#DF, #TS and #SS in 32-bit mode, which task gates handle."""
-GENERAL_PROTECTION, STACK_FAULT = 13, 12
+DOUBLE_FAULT, NOT_PRESENT, STACK_FAULT, GENERAL_PROTECTION = 8, 11, 12, 13
 
 
 def _segment_access(difference: Difference) -> bool:
     ours, _ = difference.both("vector")
-    return "; access" in difference.case.label and ours in {GENERAL_PROTECTION, 0x100 | STACK_FAULT}
+    return "; access" in difference.case.label and ours in {GENERAL_PROTECTION, STACK_FAULT, 0x100 | STACK_FAULT}
 
 
 def _fault_in_new_task(difference: Difference) -> bool:
@@ -212,7 +213,7 @@ def _handler_beyond_code(difference: Difference) -> bool:
     limit = code_limit(difference.case, difference.both("cs")[1])
     ours, _ = difference.both("vector")
     return (
-        ours == GENERAL_PROTECTION
+        ours in {GENERAL_PROTECTION, DOUBLE_FAULT, 0x100 | DOUBLE_FAULT}
         and difference.both("error")[0] in {0, 1}
         and limit is not None
         and difference.both("rip")[1] > limit
@@ -237,6 +238,31 @@ def _system_type_of_long_mode(difference: Difference) -> bool:
     selector = _selectors(label)[-1]
     high = _dword_before(difference.case, (at.LDT if selector & 4 else at.GDT) + (selector & ~7) + 4)
     return high is not None and high >> 8 & 0x1F in {1, 3, 4, 5}
+
+
+def _absent_and_unfit(difference: Difference) -> bool:
+    ours, theirs = difference.both("error")
+    high = _dword_before(difference.case, (at.LDT if ours & 4 else at.GDT) + (ours & ~7) + 4)
+    unfit = high is not None and high >> 21 & 3 != 1
+    return (
+        difference.case.long
+        and difference.both("vector") == (GENERAL_PROTECTION, NOT_PRESENT)
+        and ours == theirs
+        and unfit
+    )
+
+
+def _upper_half(difference: Difference) -> bool:
+    """The other eight bytes of a descriptor: the wrong type, beyond the table, or a base that is not canonical."""
+    label = difference.case.label.split(" at ")[0]
+    ours, theirs = difference.both("rflags")
+    refused = difference.both("vector")[0] == GENERAL_PROTECTION or (theirs & ~ours) & ZERO_FLAG != 0
+    return difference.case.long and label.startswith(("LAR", "LLDT, LTR")) and refused
+
+
+def _level_of_conforming(difference: Difference) -> bool:
+    ours, theirs = difference.both("cs")
+    return difference.fields == {"cs"} and ours & ~3 == theirs & ~3 and ours & 3 == difference.case.ring_of_code()
 
 
 def _null_stack(difference: Difference) -> bool:
@@ -267,6 +293,8 @@ def _local_task(difference: Difference) -> bool:
 
 
 def _small_task(difference: Difference) -> bool:
+    if difference.both("rsi") == (0xFFFF0002, 2):
+        return True  # From TSS_16; a stack far up may have followed.
     names = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"}
     return difference.fields <= names and all(
         (ours ^ theirs) & 0xFFFF == 0 and ours >> 16 == 0xFFFF
@@ -316,6 +344,20 @@ def _selectors(label: str) -> list[int]:
 
 
 EXPLANATIONS = (
+    Explanation(
+        "a handler's code segment must be 64-bit code before it is looked at for presence (SDM vol. 2 INT n: #GP, then "
+        "#NP); QEMU does it the other way round",
+        _absent_and_unfit,
+    ),
+    Explanation(
+        "system descriptors have 16 bytes in long mode, of which the upper type must be 0 and the base canonical (SDM "
+        "vol. 3 sections 3.5.2 and 8.2.3); QEMU looks at 8 of them",
+        _upper_half,
+    ),
+    Explanation(
+        "a call gate to conforming code leaves CPL, which becomes the RPL of CS (SDM vol. 2 CALL); QEMU takes the DPL",
+        _level_of_conforming,
+    ),
     Explanation(
         "TSSs and gates of 16 bits, and task gates, are no types of long mode (SDM vol. 2 LAR, LSL, LTR); QEMU takes "
         "them",

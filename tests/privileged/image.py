@@ -30,7 +30,6 @@ class Case:
     pkru: int = 0
     tr: int = at.MAIN_TSS
     ldtr: int = at.MAIN_LDT
-    ring: int = 0
     cs: int = at.CODE32[0]
     ss: int = at.FLAT[0]
     data: int = at.FLAT[0]
@@ -40,6 +39,10 @@ class Case:
     registers: dict[str, int] = field(default_factory=dict)
     memory: dict[int, bytes] = field(default_factory=dict)
     """Stores before the start, in this order."""
+
+    def ring_of_code(self) -> int:
+        """Return the privilege level at which it starts."""
+        return 3 if self.rflags & at.EFLAGS_VM else self.cs & 3
 
     def pack(self) -> bytes:
         """Encode as monitor.S reads it."""
