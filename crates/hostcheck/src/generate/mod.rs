@@ -176,6 +176,9 @@ impl Sequence {
             return true;
         }
         bytes.truncate(decoded.len());
+        if self.mode == Mode::Compat32 && mutate::is_wide_element(decoded.mnemonic(), &bytes) {
+            return false;
+        }
         codes.contains(&decoded.code()) && self.push(&bytes)
     }
 

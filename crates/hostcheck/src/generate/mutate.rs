@@ -1,5 +1,7 @@
 //! Machine code that is not quite as an encoder makes it.
 
+use iced_x86::Mnemonic;
+
 use crate::random::Random;
 
 /// Prefixes that may go before an instruction without making it invalid by themselves.
@@ -47,4 +49,10 @@ pub fn may_be_executed(bytes: &[u8]) -> bool {
 
 fn is_opmask_in_0f(opcode: u8) -> bool {
     matches!(opcode, 0x41..=0x4B | 0x90..=0x93 | 0x98 | 0x99)
+}
+
+/// VPEXTRD and VPINSRD with W = 1, outside 64-bit mode: #UD on AMD's CPUs, while Intel's manual has W ignored there.
+pub fn is_wide_element(mnemonic: Mnemonic, bytes: &[u8]) -> bool {
+    let wide = bytes.windows(3).any(|bytes| bytes[0] == 0xC4 && bytes[2] & 0x80 != 0);
+    wide && matches!(mnemonic, Mnemonic::Vpextrd | Mnemonic::Vpinsrd)
 }

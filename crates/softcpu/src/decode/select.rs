@@ -299,7 +299,8 @@ fn xchg(o: &mut Operands<'_>) -> Handler {
 /// Moves, conversions, the stack.
 fn data(o: &mut Operands<'_>) -> Option<Handler> {
     Some(match o.instr.mnemonic() {
-        M::Mov => return mov_general(o),
+        // MOVNTI too is a store of a general register: there is no cache to go around.
+        M::Mov | M::Movnti => return mov_general(o),
         M::Movzx => extend::<false>(o),
         M::Movsx | M::Movsxd => extend::<true>(o),
         M::Lea => {

@@ -637,6 +637,14 @@ fn prefetch_of_a_register_is_a_nop_on_intel_only() {
     }
 }
 
+#[test]
+fn movnti_stores() {
+    // movnti [rbx], ecx; movnti [rbx + 8], rcx
+    let mut machine = prepared(Mode::Long64, &[(RBX, DATA), (RCX, 0x1122_3344_5566_7788)]);
+    machine.run(&[0x0F, 0xC3, 0x0B, 0x48, 0x0F, 0xC3, 0x4B, 0x08]).unwrap();
+    assert_eq!([machine.peek64(DATA), machine.peek64(DATA + 8)], [0x5566_7788, 0x1122_3344_5566_7788]);
+}
+
 /// 64-bit code at CPL 3 with alignment checks.
 fn alignment_checked(regs: &[(usize, u64)]) -> Machine {
     let mut machine = prepared(Mode::Long64, regs);
