@@ -1,11 +1,11 @@
-//! How fast the software CPU executes: an ALU loop and a memory loop, in millions of instructions a second.
+//! How fast the software CPU executes: loops of integer, memory and x87 instructions, and calls, in millions of instructions a second.
 //!
 //! `cargo run --release -p softcpu --example mips`
 
 use std::time::Instant;
 
 use guestmem::GuestMemory;
-use softcpu::{Engine, EngineConfig, HostVendor};
+use softcpu::{CpuidEntry, CpuidTable, Engine, EngineConfig, HostVendor};
 use vcpu::{Bus, Clock, Exit};
 
 /// A bus with nothing on it.
@@ -49,12 +49,33 @@ const CALLS: &[u8] = &[
     0xC3, // ret
 ];
 
+/// Six instructions, four of them x87's with operands of double precision.
+const X87: &[u8] = &[
+    0xDB, 0xE3, // fninit (once)
+    0xDD, 0x06, // fld qword ptr [esi]
+    0xDC, 0x46, 0x08, // fadd qword ptr [esi + 8]
+    0xDC, 0x0F, // fmul qword ptr [edi]
+    0xDD, 0x5F, 0x08, // fstp qword ptr [edi + 8]
+    0xFF, 0xC9, // dec ecx
+    0x75, 0xF2, // jnz
+];
+
+/// CPUID that announces an FPU.
+fn cpuid() -> CpuidTable {
+    let entry = |leaf, registers| CpuidEntry { leaf, subleaf: None, registers };
+    CpuidTable::new(vec![entry(0, [1, 0, 0, 0]), entry(1, [0, 0, 0, 1])])
+}
+
 fn measure(name: &str, code: &[u8]) {
     let config =
         EngineConfig { cpus: 1, host: HostVendor::Intel, seed: 0, slice: (1000, 1000), clock: Clock::new(1_000_000) };
     let memory = GuestMemory::new(1 << 20).expect("memory");
     memory.write_bytes(0x1000, code).expect("code in RAM");
+    for (gpa, value) in [(0x2000, 1.7f64), (0x2008, 2.3), (0x3000, 0.1)] {
+        memory.write_bytes(gpa, &value.to_le_bytes()).expect("operands in RAM");
+    }
     let mut engine = Engine::new(&config, memory);
+    engine.set_cpuid(&cpuid());
     engine.intercept_exception(6, true);
     let cpu = engine.cpu_mut(0);
     cpu.set_flat_protected32(0x1000);
@@ -78,4 +99,5 @@ fn main() {
     measure("ALU loop", ALU);
     measure("memory loop", MEMORY);
     measure("calls", CALLS);
+    measure("x87 loop", X87);
 }
