@@ -252,6 +252,15 @@ def _absent_and_unfit(difference: Difference) -> bool:
     )
 
 
+def _handler_not_canonical(difference: Difference) -> bool:
+    """A fault through a gate whose offset is not canonical."""
+    words = difference.case.label.split()
+    if not difference.case.long or words[0] != "fault" or difference.both("vector")[0] != DOUBLE_FAULT:
+        return False
+    high = _dword_before(difference.case, at.IDT + 16 * int(words[1]) + 8)
+    return high is not None and not _is_canonical(high << 32, difference.case.cr4)
+
+
 def _upper_half(difference: Difference) -> bool:
     """The other eight bytes of a descriptor: the wrong type, beyond the table, or a base that is not canonical."""
     label = difference.case.label.split(" at ")[0]
@@ -344,6 +353,11 @@ def _selectors(label: str) -> list[int]:
 
 
 EXPLANATIONS = (
+    Explanation(
+        "a handler at an address that is not canonical is #GP(EXT) while the first exception is delivered, thus #DF "
+        "(SDM vol. 2 INT n, vol. 3 table 6-5); QEMU enters it, and faults again for ever if it handles #GP",
+        _handler_not_canonical,
+    ),
     Explanation(
         "a handler's code segment must be 64-bit code before it is looked at for presence (SDM vol. 2 INT n: #GP, then "
         "#NP); QEMU does it the other way round",
