@@ -66,6 +66,18 @@ pub fn has(feature: F) -> bool {
     }
 }
 
+/// Whether the host has one of the instructions that save and restore the whole state.
+pub fn has_image_instruction(name: &str) -> bool {
+    const XSAVEOPT: u32 = 0;
+    const XSAVEC: u32 = 1;
+    let of_xsave = |bit: u32| leaf(0xD, 1)[0] >> bit & 1 != 0;
+    match name {
+        "xsaveopt" => of_xsave(XSAVEOPT),
+        "xsavec" => of_xsave(XSAVEC),
+        _ => true,
+    }
+}
+
 /// Of x87, SSE and AVX state, what XSAVE is enabled for.
 ///
 /// # Panics

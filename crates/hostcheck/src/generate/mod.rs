@@ -4,6 +4,7 @@
 //! the state so far ([`tracker`]): which registers still have known values, so that memory operands go where they should,
 //! and which flags are undefined, so that nothing depends on them.
 
+pub mod images;
 mod inputs;
 mod memory;
 mod mutate;

@@ -43,12 +43,13 @@ impl Area {
         Ok((legacy, header))
     }
 
-    /// Store all pieces or none, and end the handler.
-    pub fn store(&self, cpu: &mut Cpu, env: &mut Env<'_>, pieces: &[Piece<'_>]) -> Step {
+    /// Store all pieces or none, and end the handler. `checked` are the places, with their sizes, that must be writable,
+    /// whether all of their bytes are stored to or not: silicon looks at whole components.
+    pub fn store(&self, cpu: &mut Cpu, env: &mut Env<'_>, checked: &[(u64, u64)], pieces: &[Piece<'_>]) -> Step {
         let pieces = || pieces.iter().filter(|(_, bytes)| !bytes.is_empty());
-        for &(at, bytes) in pieces() {
-            let linear = self.linear(cpu, at, bytes.len() as u64, true)?;
-            cpu.probe_write(env, linear, bytes.len() as u64, self.seg)?;
+        for &(at, length) in checked.iter().filter(|(_, length)| *length != 0) {
+            let linear = self.linear(cpu, at, length, true)?;
+            cpu.probe_write(env, linear, length, self.seg)?;
         }
         for &(at, bytes) in pieces() {
             let linear = self.linear(cpu, at, bytes.len() as u64, true)?;

@@ -35,7 +35,7 @@ pub fn fxsave(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     }
     legacy::save_xmm(&cpu.vector, registers, &mut region);
     // What is behind the registers is the software's.
-    area.store(cpu, env, &[(0, &region[..legacy::xmm(registers).end])])
+    area.store(cpu, env, &[(0, LEGACY as u64)], &[(0, &region[..legacy::xmm(registers).end])])
 }
 
 /// FXRSTOR, FXRSTOR64 (`size` 8).

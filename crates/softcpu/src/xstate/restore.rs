@@ -124,12 +124,7 @@ fn restore_vectors(
         let mut uppers = [[0; 16]; 16];
         if loaded & AVX != 0 {
             let place = header.layout(cpu).place(AT_AVX);
-            let present = &mut uppers[..usize::from(registers)];
-            if registers == 16 {
-                present.copy_from_slice(area.load::<256>(cpu, env, place)?.as_chunks().0);
-            } else {
-                present.copy_from_slice(area.load::<128>(cpu, env, place)?.as_chunks().0);
-            }
+            uppers = bytemuck::cast(area.load::<256>(cpu, env, place)?);
         }
         set_uppers(vector, registers, &uppers);
     }

@@ -1,7 +1,7 @@
 //! XSAVE, XSAVEOPT, XSAVEC, XSAVES: SDM vol. 1 sections 13.7 and 13.9 to 13.11.
 
 use super::area::Area;
-use super::component::{AT_AVX, AT_PKRU, AVX, LEGACY, Layout, PKRU, SSE, X87};
+use super::component::{AT_AVX, AT_PKRU, AVX, BEHIND, EXTENDED, LEGACY, Layout, PKRU, SSE, X87};
 use super::legacy::{self, Pointers};
 use super::{check_enabled, lane_to_bytes, mask, registers_in};
 use crate::cpu::Cpu;
@@ -81,6 +81,11 @@ fn save(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, kind: Kind) -> Step {
     area.store(
         cpu,
         env,
+        &[
+            (0, EXTENDED),
+            (layout.place(AT_AVX), if saved & AVX != 0 { BEHIND[AT_AVX].size } else { 0 }),
+            (layout.place(AT_PKRU), if saved & PKRU != 0 { BEHIND[AT_PKRU].size } else { 0 }),
+        ],
         &[
             (legacy::ENVIRONMENT.start as u64, only_if(saved & X87 != 0, &region[legacy::ENVIRONMENT])),
             (legacy::MXCSR.start as u64, only_if(with_mxcsr, &region[legacy::MXCSR])),
