@@ -549,7 +549,7 @@ impl Engine {
         Work { instructions: self.instructions, ns: self.now_ns() }
     }
 
-    /// Run the current vCPU, and note what it does.
+    /// Run the current vCPU, and note what it does if there are counters to show it.
     fn metered(
         &mut self,
         bus: &mut dyn Bus,
@@ -557,6 +557,9 @@ impl Engine {
     ) -> Option<Exit> {
         let (index, before) = (self.current, self.work());
         let cpu = &mut self.cpus[index];
+        if !cpu.features.has_counters() {
+            return run(self, bus);
+        }
         cpu.meter.start(before, cpu.cpl == 3);
         let exit = run(self, bus);
         let after = self.work();

@@ -1,5 +1,7 @@
 //! Which instructions and modes the guest was told of.
 
+use x86defs::cpuid;
+
 use crate::xstate::component::NUM_BEHIND;
 
 /// Feature words of CPUID, as the CPU's behaviour depends on them.
@@ -42,6 +44,12 @@ pub struct Features {
 }
 
 impl Features {
+    /// Performance counters are announced, Intel's or AMD's.
+    #[inline]
+    pub fn has_counters(&self) -> bool {
+        self.pmu_eax != 0 || self.x1_ecx & cpuid::X1_ECX_PERFCTR_CORE != 0
+    }
+
     /// Width of physical addresses, 32..=52: without leaf 0x80000008 it is 36 (SDM vol. 3 section 4.1.4).
     pub fn physical_bits(&self) -> u32 {
         if self.physical_bits == 0 { 36 } else { self.physical_bits.clamp(32, 52) }
