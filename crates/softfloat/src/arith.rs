@@ -236,23 +236,43 @@ mod tests {
         }
     }
 
+    /// Result and flags of both ways, whether or not somebody cares for PE.
+    fn check_fast<F: fast::Fast>(of: impl Fn(u64) -> F) {
+        for (x, y, z) in operands(100_000) {
+            let (a, b, c) = (of(x), of(y), of(z));
+            let check = |name: &str,
+                         quick: fn(&mut Context, F, F, F) -> F,
+                         exact: fn(&mut Context, [Unpacked; 3]) -> F| {
+                for ignored in [0, flag::PE] {
+                    let mut cx = Context::from_mxcsr(DEFAULT_MXCSR | u32::from(ignored));
+                    let mut other = cx;
+                    let results = (quick(&mut cx, a, b, c), exact(&mut other, [a.unpack(), b.unpack(), c.unpack()]));
+                    assert_eq!(results.0, results.1, "{name} {a:?} {b:?} {c:?}");
+                    assert_eq!(cx.flags | ignored, other.flags | ignored, "{name} {a:?} {b:?} {c:?}");
+                }
+            };
+            check("add", |cx, a, b, _| fast::add(cx, a, b), |cx, [a, b, _]| add(cx, a, b));
+            check("sub", |cx, a, b, _| fast::sub(cx, a, b), |cx, [a, b, _]| sub(cx, a, b));
+            check("mul", |cx, a, b, _| fast::mul(cx, a, b), |cx, [a, b, _]| mul(cx, a, b));
+            check("div", |cx, a, b, _| fast::div(cx, a, b), |cx, [a, b, _]| div(cx, a, b));
+            check("sqrt", |cx, a, _, _| fast::sqrt(cx, a), |cx, [a, _, _]| sqrt(cx, a));
+            check(
+                "fma",
+                |cx, a, b, c| fast::fused_multiply_add(cx, a, b, c, Negate::default()),
+                |cx, [a, b, c]| fused_multiply_add(cx, a, b, c, Negate::default()),
+            );
+            let negate = Negate { product: true, addend: true };
+            let fused = fast::fused_multiply_add(&mut Context::from_mxcsr(DEFAULT_MXCSR), a, b, c, negate);
+            let [a, b, c] = [a, b, c].map(Format::unpack);
+            assert_eq!(fused, fused_multiply_add(&mut Context::from_mxcsr(DEFAULT_MXCSR), a, b, c, negate));
+        }
+    }
+
     #[test]
     fn the_fast_way_and_the_exact_one_agree() {
-        for (x, y, _) in operands(100_000) {
-            let (a, b) = (F32((x >> 32) as u32), F32((y >> 32) as u32));
-            let exact = |f: fn(&mut Context, F32, F32) -> F32| {
-                let mut cx = Context::from_mxcsr(DEFAULT_MXCSR);
-                let result = f(&mut cx, a, b);
-                let mut quick = Context::from_mxcsr(DEFAULT_MXCSR | u32::from(flag::PE));
-                assert_eq!(f(&mut quick, a, b), result);
-                assert_eq!((quick.flags | cx.flags) & !flag::PE, quick.flags & !flag::PE, "{a:?} {b:?}");
-            };
-            exact(fast::add);
-            exact(fast::sub);
-            exact(fast::mul);
-            exact(fast::div);
-            exact(|cx, a, _| fast::sqrt(cx, a));
-        }
+        check_fast(F64);
+        // The lower half of the exponent's bits stays, and so do many zeros behind them.
+        check_fast(|x| F32((x >> 63 << 31 | x >> 52 << 23 & 0x7F80_0000 | x >> 29 & 0x7F_FFFF) as u32));
     }
 
     #[test]

@@ -110,8 +110,8 @@ pub struct Context {
     pub daz: bool,
     /// Tiny results become zeros, if underflow is masked.
     pub ftz: bool,
-    /// Nobody cares whether results are exact, since PE is set already and masked, and rounding is to nearest: the host's own
-    /// arithmetic will do wherever nothing else can be raised. See [`crate::fast`].
+    /// Nobody cares whether results are exact, since PE is set already and masked, and rounding is to nearest: whether the host's
+    /// own arithmetic was exact need not be found out. See [`crate::fast`].
     pub host_will_do: bool,
     /// Exceptions so far: operations add to them. They are added whether they are masked or not.
     pub flags: u8,

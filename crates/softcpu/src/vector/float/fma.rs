@@ -1,6 +1,6 @@
 //! Fused multiply-add.
 
-use softfloat::{Context, Negate};
+use softfloat::{Context, Negate, fast};
 
 use super::elementwise::Elementwise;
 use super::part::Element;
@@ -52,6 +52,6 @@ impl<A: Addend, const ORDER: u32, const NEGATED: bool> Elementwise for Fma<A, OR
             _ => (a, b, d),
         };
         let negate = Negate { product: NEGATED, addend: A::subtracted(i) };
-        softfloat::fused_multiply_add(cx, x.unpack(), y.unpack(), z.unpack(), negate)
+        fast::fused_multiply_add(cx, x, y, z, negate)
     }
 }
