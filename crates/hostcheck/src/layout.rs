@@ -15,8 +15,9 @@ pub const GUARD: u64 = 1 << 20;
 pub const CODE: u64 = 0x2000_0000;
 /// Bytes of it.
 pub const CODE_SIZE: usize = 2 * PAGE as usize;
-/// What the native side loads and stores state with; unknown to the guest.
-pub const CONTEXT: u64 = 0x3000_0000;
+/// What the native side loads and stores state with; unknown to the guest. No address that a gather makes of the scratch area's and
+/// a power of two.
+pub const CONTEXT: u64 = 0x35A3_7000;
 /// GS base in 64-bit mode, so that segment overrides have something to do.
 pub const GS_BASE: u64 = SCRATCH + 0x40;
 

@@ -7,7 +7,8 @@ use super::vector_operands::VectorOperands;
 use crate::exec::form::Place;
 use crate::mmx;
 use crate::op::Handler;
-use crate::vector::compute::{self, Across, WithThird};
+use crate::vector::compute::{self, Across, UnalignedOnAmd, WithThird};
+use crate::vector::lanewise::Lanes;
 use crate::vector::shift::{ByCount, ByImmediate, Shift};
 use crate::vector::{across, aes, arithmetic, compare, galois, lanewise, logic, sha, shift, shuffle, strings};
 
@@ -252,6 +253,12 @@ fn across_lanes(v: &mut VectorOperands<'_, '_>) -> Option<Handler> {
     })
 }
 
+/// SHA: the operand needs no alignment on AMD's CPUs.
+fn hash<K: lanewise::Kernel>(v: &mut VectorOperands<'_, '_>) -> Handler {
+    let source = v.sources();
+    compute::handler::<UnalignedOnAmd<Lanes<K>>>(v.encoded, source, v.size())
+}
+
 /// Flags, strings, cryptography.
 fn special(v: &mut VectorOperands<'_, '_>) -> Option<Handler> {
     Some(match v.mnemonic() {
@@ -274,13 +281,16 @@ fn special(v: &mut VectorOperands<'_, '_>) -> Option<Handler> {
         M::Gf2p8mulb | M::Vgf2p8mulb => lanewise::<galois::Gf2p8mulb>(v),
         M::Gf2p8affineqb | M::Vgf2p8affineqb => lanewise::<galois::Gf2p8affineqb>(v),
         M::Gf2p8affineinvqb | M::Vgf2p8affineinvqb => lanewise::<galois::Gf2p8affineinvqb>(v),
-        M::Sha1rnds4 => lanewise::<sha::Sha1rnds4>(v),
-        M::Sha1nexte => lanewise::<sha::Sha1nexte>(v),
-        M::Sha1msg1 => lanewise::<sha::Sha1msg1>(v),
-        M::Sha1msg2 => lanewise::<sha::Sha1msg2>(v),
-        M::Sha256msg1 => lanewise::<sha::Sha256msg1>(v),
-        M::Sha256msg2 => lanewise::<sha::Sha256msg2>(v),
-        M::Sha256rnds2 => ternary::<sha::Sha256rnds2>(v),
+        M::Sha1rnds4 => hash::<sha::Sha1rnds4>(v),
+        M::Sha1nexte => hash::<sha::Sha1nexte>(v),
+        M::Sha1msg1 => hash::<sha::Sha1msg1>(v),
+        M::Sha1msg2 => hash::<sha::Sha1msg2>(v),
+        M::Sha256msg1 => hash::<sha::Sha256msg1>(v),
+        M::Sha256msg2 => hash::<sha::Sha256msg2>(v),
+        M::Sha256rnds2 => {
+            let source = v.three_sources();
+            compute::handler::<UnalignedOnAmd<WithThird<sha::Sha256rnds2>>>(v.encoded, source, v.size())
+        }
         _ => return None,
     })
 }

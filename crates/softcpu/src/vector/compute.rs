@@ -13,6 +13,8 @@ use crate::op::{Flow, Handler, Op, Step};
 
 /// What an instruction computes from its r/m operand `b` and the registers that the op names.
 pub trait Compute {
+    /// Whether memory must be aligned without VEX on AMD's CPUs as well as on Intel's.
+    const ALIGNED_ON_AMD: bool = true;
     /// The result. Only the low lane counts if the encoding is not wide.
     fn compute(vectors: &VectorState, op: &Op, b: Ymm) -> Ymm;
 }
@@ -47,6 +49,17 @@ impl<T: Ternary> Compute for WithThird<T> {
     fn compute(vectors: &VectorState, op: &Op, b: Ymm) -> Ymm {
         let (a, c) = (vectors.ymm(op.extra), vectors.ymm(op.imm as u8));
         [T::lane(a[0], b[0], c[0]), T::lane(a[1], b[1], c[1])]
+    }
+}
+
+/// Computes what `C` does, with an operand that only Intel's CPUs want to be aligned.
+pub struct UnalignedOnAmd<C>(PhantomData<C>);
+
+impl<C: Compute> Compute for UnalignedOnAmd<C> {
+    const ALIGNED_ON_AMD: bool = false;
+    #[inline(always)]
+    fn compute(vectors: &VectorState, op: &Op, b: Ymm) -> Ymm {
+        C::compute(vectors, op, b)
     }
 }
 
@@ -89,7 +102,8 @@ fn from_flat<C: Compute, E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op)
 /// From an operand of `size` bytes, wherever it is.
 fn from_memory<C: Compute, E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.check_available(E::NEEDS)?;
-    let b = memory::load_sized::<E>(cpu, env, op, E::ALIGNED)?;
+    let aligned = E::ALIGNED && (C::ALIGNED_ON_AMD || !cpu.features.amd);
+    let b = memory::load_sized::<E>(cpu, env, op, aligned)?;
     let value = C::compute(&cpu.vector, op, b);
     E::set(cpu, op.dst, value);
     Ok(Flow::Next)

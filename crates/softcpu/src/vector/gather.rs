@@ -32,10 +32,11 @@ fn low<T: Width>(value: Ymm, count: u32) -> Ymm {
     low
 }
 
+/// Alignment is not checked (SDM vol. 2 table 2-30, exceptions of type 12).
 fn fetch<T: Width, I: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, index: I) -> Result<T, Stop> {
     let offset = addr::sum(cpu, op).wrapping_add(index.sign_extend() << op.scale) & addr::size_mask(op.address);
     let linear = addr::linear(cpu, op.seg, offset, T::BYTES, false)?;
-    cpu.read(env, linear, op.seg)
+    cpu.read_element(env, linear, op.seg)
 }
 
 /// `imm` elements of width `T`, at most 8, by indices of width `I` in `src`; the mask is in `extra`.
@@ -43,25 +44,25 @@ fn gather<T: Width, I: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step
     cpu.check_available(Available::AVX)?;
     let count = op.imm as u32;
     let indices = cpu.vector.ymm(op.src);
-    let mut mask = low::<T>(cpu.vector.ymm(op.extra), count);
-    let mut value = low::<T>(cpu.vector.ymm(op.dst), count);
-    let mut ended = Ok(Flow::Next);
+    let (mut mask, mut value) = (cpu.vector.ymm(op.extra), cpu.vector.ymm(op.dst));
     for i in 0..count {
         if get::<T>(&mask, i).to_u64() >> (T::BITS - 1) != 0 {
             match fetch::<T, I>(cpu, env, op, get(&indices, i)) {
                 Ok(element) => set(&mut value, i, element),
-                Err(Stop::Fault) => {
-                    ended = Err(Stop::Fault);
-                    break;
+                Err(stop) => {
+                    if stop == Stop::Fault {
+                        cpu.vector.set_ymm(op.dst, value);
+                        cpu.vector.set_ymm(op.extra, mask);
+                    }
+                    return Err(stop);
                 }
-                Err(stop) => return Err(stop),
             }
         }
         set::<T>(&mut mask, i, T::from_u64(0));
     }
-    cpu.vector.set_ymm(op.dst, value);
-    cpu.vector.set_ymm(op.extra, mask);
-    ended
+    cpu.vector.set_ymm(op.dst, low::<T>(value, count));
+    cpu.vector.set_ymm(op.extra, [[0; 2]; 2]);
+    Ok(Flow::Next)
 }
 
 /// The handler for elements and indices of 4 or 8 bytes.

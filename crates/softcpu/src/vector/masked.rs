@@ -1,6 +1,9 @@
 //! Loads and stores of those elements that a mask names, and the stores of a lane of a wide register.
 //!
-//! Elements that the mask leaves out are not accessed, so that they cannot fault (SDM vol. 2 VMASKMOV, MASKMOVDQU).
+//! Elements that the mask leaves out are not accessed, so that they cannot fault; and their alignment is not checked (SDM vol. 2
+//! VMASKMOV: no #AC for any mask). MASKMOVDQU and MASKMOVQ check the place of the whole operand.
+
+use x86defs::vector;
 
 use super::available::Available;
 use super::encoding::{Encoded, Encoding, Legacy, with_encoding};
@@ -11,6 +14,7 @@ use crate::engine::Env;
 use crate::exec::addr;
 use crate::exec::form::with_width;
 use crate::op::{Flow, Handler, Op, Step, Stop, Width};
+use crate::segment::SS;
 
 /// Top bits of the elements of width `T`, the lowest first; those of the high lane only if the encoding is wide.
 #[inline(always)]
@@ -48,7 +52,7 @@ fn load<E: Encoding, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Ste
     let mut value: Ymm = [[0; 2]; 2];
     for i in numbers(selected::<E, T>(cpu.vector.ymm(op.extra))) {
         let linear = locate::<T>(cpu, op, i, false)?;
-        let element: T = cpu.read(env, linear, op.seg)?;
+        let element: T = cpu.read_element(env, linear, op.seg)?;
         let bit = i * T::BITS;
         value.as_flattened_mut()[(bit / 64) as usize & 3] |= element.to_u64() << (bit % 64);
     }
@@ -64,7 +68,7 @@ fn store_selected<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, set: u32,
     }
     for i in numbers(set) {
         let linear = locate::<T>(cpu, op, i, true)?;
-        cpu.write::<T>(env, linear, op.seg, element(value, i))?;
+        cpu.write_element::<T>(env, linear, op.seg, element(value, i))?;
     }
     cpu.after_store()
 }
@@ -81,8 +85,19 @@ pub fn handler(encoded: Encoded, size: u8, stores: bool) -> Handler {
     with_encoding!(encoded, E => with_width!(size, T => if stores { store::<E, T> as Handler } else { load::<E, T> }))
 }
 
+/// What is checked whatever the mask is: that the address is canonical, and its alignment, in both cases to 8 bytes.
+fn check_place(cpu: &mut Cpu, op: &Op) -> Result<(), Stop> {
+    let linear = addr::operand(cpu, op, 1, true)?;
+    if cpu.mode.is_64() && !cpu.is_canonical(linear) {
+        let vector = if op.seg == SS { vector::SS } else { vector::GP };
+        return Err(cpu.raise_with(vector, 0));
+    }
+    cpu.check_alignment(linear, 8)
+}
+
 fn store_bytes<E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.check_available(E::NEEDS)?;
+    check_place(cpu, op)?;
     let set = selected::<E, u8>(cpu.vector.ymm(op.extra)) & 0xFFFF;
     let value = cpu.vector.ymm(op.src);
     store_selected::<u8>(cpu, env, op, set, value)
@@ -93,14 +108,21 @@ pub fn maskmovdqu(encoded: Encoded) -> Handler {
     with_encoding!(encoded, E => store_bytes::<E> as Handler)
 }
 
-/// MASKMOVQ.
+/// MASKMOVQ. Also when it faults the registers have become MMX registers, as on AMD's silicon.
 pub fn maskmovq(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.mmx_ready(env)?;
+    let step = store_quadword(cpu, env, op);
+    if matches!(step, Ok(_) | Err(Stop::Fault)) {
+        cpu.fpu.enter_mmx();
+    }
+    step
+}
+
+fn store_quadword(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    check_place(cpu, op)?;
     let set = selected::<Legacy, u8>([[cpu.fpu.mmx(op.extra), 0], [0; 2]]);
     let value = [[cpu.fpu.mmx(op.src), 0], [0; 2]];
-    let step = store_selected::<u8>(cpu, env, op, set, value)?;
-    cpu.fpu.enter_mmx();
-    Ok(step)
+    store_selected::<u8>(cpu, env, op, set, value)
 }
 
 fn extract_lane(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {

@@ -6,7 +6,8 @@ use super::state::Ymm;
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::exec::addr;
-use crate::op::{Op, Stop};
+use crate::op::{Op, Stop, Width};
+use crate::tlb::MmuIndex;
 
 /// Number of bytes of a lane.
 const LANE: u64 = 16;
@@ -65,6 +66,30 @@ impl Cpu {
                 self.write_bytes(env, linear, seg, bytemuck::bytes_of(&value))
             }
         }
+    }
+}
+
+impl Cpu {
+    /// Load an element whose alignment is not checked.
+    #[inline]
+    pub fn read_element<T: Width>(&mut self, env: &mut Env<'_>, linear: u64, seg: u8) -> Result<T, Stop> {
+        if self.mmu_index != MmuIndex::Checked {
+            return self.read(env, linear, seg);
+        }
+        let value = match T::BYTES {
+            4 => u32::from_le_bytes(self.read_bytes(env, linear, seg)?).into(),
+            _ => u64::from_le_bytes(self.read_bytes(env, linear, seg)?),
+        };
+        Ok(T::from_u64(value))
+    }
+
+    /// Store an element whose alignment is not checked. End the handler as [`Cpu::write`] says.
+    #[inline]
+    pub fn write_element<T: Width>(&mut self, env: &mut Env<'_>, linear: u64, seg: u8, value: T) -> Result<(), Stop> {
+        if self.mmu_index != MmuIndex::Checked {
+            return self.write(env, linear, seg, value);
+        }
+        self.write_bytes(env, linear, seg, &value.to_u64().to_le_bytes()[..T::BYTES as usize])
     }
 }
 
