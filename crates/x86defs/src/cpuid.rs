@@ -57,6 +57,8 @@ pub const L1_EDX_PSE36: u32 = 1 << 17;
 pub const L1_EDX_FXSR: u32 = 1 << 24;
 /// Leaf 1 EDX: SSE.
 pub const L1_EDX_SSE: u32 = 1 << 25;
+/// Leaf 1 EDX: SSE2.
+pub const L1_EDX_SSE2: u32 = 1 << 26;
 
 /// Leaf 7 EBX: RDFSBASE and its like.
 pub const L7_EBX_FSGSBASE: u32 = 1 << 0;

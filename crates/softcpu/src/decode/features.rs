@@ -1,6 +1,6 @@
 //! Whether CPUID announces what an instruction needs.
 
-use iced_x86::{Code, CpuidFeature as F, DecoderOptions, Instruction};
+use iced_x86::{Code, CpuidFeature as F, DecoderOptions, Instruction, Mnemonic};
 
 use crate::features::Features;
 
@@ -30,7 +30,12 @@ pub fn is_announced(instr: &Instruction, features: &Features) -> bool {
     if features.amd && is_register_prefetch(instr.code()) {
         return false;
     }
-    instr.cpuid_features().iter().all(|&feature| announced(feature, features))
+    is_hint(instr.mnemonic()) || instr.cpuid_features().iter().all(|&feature| announced(feature, features))
+}
+
+/// PREFETCHh was a reserved NOP before it came with SSE (SDM vol. 2 PREFETCHh).
+fn is_hint(mnemonic: Mnemonic) -> bool {
+    matches!(mnemonic, Mnemonic::Prefetchnta | Mnemonic::Prefetcht0 | Mnemonic::Prefetcht1 | Mnemonic::Prefetcht2)
 }
 
 /// PREFETCHW and its kin with a register: #UD on AMD (APM vol. 3, PREFETCH), reserved NOPs on Intel.
@@ -55,9 +60,7 @@ fn announced(feature: F, f: &Features) -> bool {
         // Which of VMCALL and VMMCALL works is up to the silicon.
         | F::VMX
         | F::SVM
-        // Fences and prefetches, which need no SSE state; ENDBR and RDSSP, which are NOPs without CET; CLDEMOTE likewise.
-        | F::SSE
-        | F::SSE2
+        // ENDBR and RDSSP, which are NOPs without CET; CLDEMOTE likewise.
         | F::PREFETCHW
         | F::CET_IBT
         | F::CET_SS
@@ -75,6 +78,8 @@ fn announced(feature: F, f: &Features) -> bool {
         F::POPCNT => has(f.l1_ecx, 23),
         F::XSAVE => has(f.l1_ecx, 26),
         F::MMX => has(f.l1_edx, 23),
+        F::SSE => has(f.l1_edx, 25),
+        F::SSE2 => has(f.l1_edx, 26),
         F::FXSR => has(f.l1_edx, 24),
         F::SSE3 => has(f.l1_ecx, 0),
         F::PCLMULQDQ => has(f.l1_ecx, 1),

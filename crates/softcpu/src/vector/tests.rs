@@ -1,6 +1,6 @@
 //! What the encodings differ in, shown by moves and logic.
 
-use x86defs::{cr, vector};
+use x86defs::{cpuid, cr, vector};
 
 use crate::exec::testing::{DATA, Machine, Mode};
 
@@ -84,4 +84,17 @@ fn control_registers_decide() {
     real.cpu().xcr0 = 7;
     real.cpu().mode_changed();
     assert_eq!((real.run(&legacy), real.run(&vex)), (Ok(()), Err(vector::UD)));
+}
+
+#[test]
+fn what_is_not_announced_does_not_exist() {
+    let (fence, hint, add) = ([0x0F, 0xAE, 0xE8], [0x0F, 0x18, 0x00], [0x66, 0x0F, 0xFC, 0xC9]);
+    assert_eq!([machine().run(&fence), machine().run(&hint), machine().run(&add)], [Ok(()); 3]);
+    let without = || {
+        let mut machine = machine();
+        machine.cpu().features.l1_edx &= !(cpuid::L1_EDX_SSE | cpuid::L1_EDX_SSE2);
+        machine
+    };
+    let found = [without().run(&fence), without().run(&hint), without().run(&add)];
+    assert_eq!(found, [Err(vector::UD), Ok(()), Err(vector::UD)], "a prefetch is a hint to every CPU");
 }
