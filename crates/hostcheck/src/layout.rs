@@ -11,8 +11,9 @@ pub const WRITABLE: usize = 2 * PAGE as usize;
 pub const READABLE: usize = 3 * PAGE as usize;
 /// Around the scratch area so much is reserved without rights: where repeated string instructions end, and displacements err.
 pub const GUARD: u64 = 1 << 20;
-/// Generated code: two pages, so that it can cross from one to the next.
-pub const CODE: u64 = 0x2000_0000;
+/// Generated code: two pages, so that it can cross from one to the next. What is behind the code differs on the two sides, so no
+/// address that a gather makes of the scratch area's and a power of two is here, either.
+pub const CODE: u64 = 0x2A5B_4000;
 /// Bytes of it.
 pub const CODE_SIZE: usize = 2 * PAGE as usize;
 /// What the native side loads and stores state with; unknown to the guest. No address that a gather makes of the scratch area's and
