@@ -50,6 +50,8 @@ pub struct Item {
     pub approximate: bool,
     /// It loads or stores more than a vector.
     pub large_operand: bool,
+    /// It loads two operands in an order of the CPU's choice, so that either may fault first.
+    pub unordered: bool,
 }
 
 /// One generated sequence with its inputs.

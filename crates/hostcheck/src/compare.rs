@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use x86defs::rflags;
+use x86defs::{rflags, vector};
 
 use crate::case::{Case, Exception, Item, Outcome, State};
 use crate::layout::{PAGE, SCRATCH};
@@ -15,6 +15,9 @@ const NAMES: [&str; 16] =
 const C1: u16 = 1 << 9;
 /// FSW.ES: the pointers to instruction and operand mean something.
 const ES: u16 = 1 << 7;
+
+/// What an access to memory can raise.
+const MEMORY_FAULTS: [u8; 4] = [vector::SS, vector::GP, vector::PF, vector::AC];
 
 /// What differs, a line each.
 #[derive(Default)]
@@ -53,6 +56,9 @@ pub fn differences(case: &Case, host: &Outcome, guest: &Outcome) -> Vec<String> 
 /// reported for is up to the CPU, and whether the kernel's half of the address space is mapped is hidden (all of it seems to be).
 fn reported(item: &Item, exception: Exception) -> Exception {
     const PRESENT: u32 = 1;
+    if item.unordered && MEMORY_FAULTS.contains(&exception.vector) {
+        return Exception { vector: vector::PF, error_code: None, address: None };
+    }
     let address = exception.address.map(|address| if item.large_operand { address & !(PAGE - 1) } else { address });
     let hidden = exception.address.is_some_and(|address| address >> 63 != 0);
     let error_code = exception.error_code.map(|code| if hidden { code | PRESENT } else { code });

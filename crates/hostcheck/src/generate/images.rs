@@ -77,6 +77,7 @@ pub fn case(seed: u64, number: u64, has: impl Fn(&str) -> bool) -> Option<(Case,
         undefined_conditions: 0,
         approximate: false,
         large_operand: true,
+        unordered: false,
     };
     let items = vec![item(0, code.len()), item(code.len(), code.len())];
     let case = Case { mode, state, memory, code, items, stepped: random.percent(10) };

@@ -209,6 +209,7 @@ impl Sequence {
         self.add(bytes, &before);
         if let Some(item) = self.items.last_mut() {
             item.large_operand = has_large_operand(&instr);
+            item.unordered = is_repeated_compare(&instr);
         }
         true
     }
@@ -233,6 +234,12 @@ pub fn decoder_options() -> u32 {
         softcpu::HostVendor::Amd => DecoderOptions::AMD,
         _ => DecoderOptions::NONE,
     }
+}
+
+/// Which operand a repeated CMPS loads first differs with length and direction.
+fn is_repeated_compare(instr: &Instruction) -> bool {
+    (instr.has_rep_prefix() || instr.has_repne_prefix())
+        && matches!(instr.mnemonic(), M::Cmpsb | M::Cmpsw | M::Cmpsd | M::Cmpsq)
 }
 
 /// x87 environments and states.

@@ -65,7 +65,15 @@ impl Tracker {
         let undefined_flags = FLAGS.iter().filter(|flag| self.undefined & flag.0 != 0).map(|flag| flag.1).sum();
         let undefined_conditions =
             CONDITIONS.iter().filter(|flag| self.undefined & flag.0 != 0).map(|flag| flag.1).sum();
-        Item { start, end, undefined_flags, undefined_conditions, approximate: self.approximate, large_operand: false }
+        Item {
+            start,
+            end,
+            undefined_flags,
+            undefined_conditions,
+            approximate: self.approximate,
+            large_operand: false,
+            unordered: false,
+        }
     }
 
     /// Whether `bytes` of memory at an address are ours, reserved, or not addressable at all.

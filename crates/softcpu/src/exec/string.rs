@@ -181,7 +181,7 @@ impl Element for Cmps {
     const COMPARES: bool = true;
 
     fn step<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<(), Stop> {
-        // Of two faults AMD's CPUs report that of the second operand; the manuals do not say.
+        // Of two faults AMD's CPUs mostly report that of the second operand; the manuals do not say.
         let linear = destination::<T>(cpu, op, false)?;
         let b = cpu.read::<T>(env, linear, ES)?;
         let a = load_source::<T>(cpu, env, op)?;
