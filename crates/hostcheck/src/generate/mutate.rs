@@ -32,8 +32,12 @@ pub fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
 
 /// Whether bytes that are no valid instruction may be one to the host all the same: on opmask registers (KAND and its kin, of
 /// AVX-512), with a bit set that CPUs ignore; VPERMQ and VPERMPD with W = 0, which AMD's CPUs execute; anything behind the EVEX
-/// prefix.
+/// prefix; VMCALL and VMMCALL, which a hypervisor beneath the host may carry out whatever prefix they have.
 pub fn may_be_executed(bytes: &[u8]) -> bool {
+    let is_hypercall = |bytes: &[u8]| matches!(bytes, [0x0F, 0x01, 0xC1 | 0xD9]);
+    if bytes.windows(3).any(is_hypercall) {
+        return true;
+    }
     // VEX of two bytes (map 0F), or of three with map 0F or 0F3A, wherever legacy prefixes end.
     bytes.windows(4).take(5).any(|bytes| match *bytes {
         [0x62, ..] => true,
