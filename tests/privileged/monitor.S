@@ -105,6 +105,16 @@ prepare:
         ljmp    $0x08, $start32
 1:      ljmp    $0x18, $start64
 
+/* The registers of the case that are general in every mode, but for the one that points to it. */
+        .macro  load_registers mov, r, case
+        \mov   C_RAX(%\case), %\r\()ax
+        \mov   C_RCX(%\case), %\r\()cx
+        \mov   C_RDX(%\case), %\r\()dx
+        \mov   C_RBP(%\case), %\r\()bp
+        \mov   C_RSI(%\case), %\r\()si
+        \mov   C_RDI(%\case), %\r\()di
+        .endm
+
 start32:
         lidt    case_idtr
         movl    $0x10, %eax
@@ -136,12 +146,7 @@ start32:
         movl    %eax, %fs
         movl    %eax, %gs
         pushl   %eax
-        movl    C_RAX(%ebx), %eax
-        movl    C_RCX(%ebx), %ecx
-        movl    C_RDX(%ebx), %edx
-        movl    C_RBP(%ebx), %ebp
-        movl    C_RSI(%ebx), %esi
-        movl    C_RDI(%ebx), %edi
+        load_registers movl, e, ebx
         movl    C_RBX(%ebx), %ebx
         popl    %ds
         iretl
@@ -157,12 +162,7 @@ start_at_level_0:
         movl    %eax, %es
         movl    %eax, %fs
         movl    %eax, %gs
-        movl    C_RAX(%ebx), %eax
-        movl    C_RCX(%ebx), %ecx
-        movl    C_RDX(%ebx), %edx
-        movl    C_RBP(%ebx), %ebp
-        movl    C_RSI(%ebx), %esi
-        movl    C_RDI(%ebx), %edi
+        load_registers movl, e, ebx
         movw    C_SS(%ebx), %ss
         movl    C_RSP(%ebx), %esp
         movl    C_RBX(%ebx), %ebx
@@ -189,12 +189,7 @@ start64:
         movl    C_CS(%rbx), %eax
         pushq   %rax
         pushq   C_RIP(%rbx)
-        movq    C_RAX(%rbx), %rax
-        movq    C_RCX(%rbx), %rcx
-        movq    C_RDX(%rbx), %rdx
-        movq    C_RBP(%rbx), %rbp
-        movq    C_RSI(%rbx), %rsi
-        movq    C_RDI(%rbx), %rdi
+        load_registers movq, r, rbx
         movq    C_RBX(%rbx), %rbx
         iretq
 
