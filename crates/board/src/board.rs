@@ -18,7 +18,6 @@ use crate::ioapic::IoApic;
 use crate::lapic::{ApicFeatures, LocalApic};
 use crate::output::Output;
 use crate::pci::Pci;
-use crate::pci_testdev::PciTestDevice;
 use crate::pic::Pic;
 use crate::pit::Pit;
 use crate::pv_eoi::PvEoi;
@@ -102,6 +101,8 @@ pub struct Board {
     pub(crate) rtc: Rtc,
     pub(crate) acpi_pm: AcpiPm,
     pub(crate) pci: Pci,
+    /// Interrupt lines that PCI functions pull, one bit each.
+    pub(crate) pci_irqs: u32,
     pub(crate) serial: SerialPort,
     pub(crate) debug_console: Output,
     pub(crate) shutdown_port: ShutdownPort,
@@ -110,8 +111,6 @@ pub struct Board {
     pub(crate) reset_ports: ResetPorts,
     pub(crate) coprocessor: Coprocessor,
     pub(crate) test_device: TestDevice,
-    /// The PCI test device: its memory, and its ports.
-    pub(crate) pci_test_device: [PciTestDevice; 2],
     /// Port 0x80: POST codes, or a delay. Reads as the last value written.
     pub(crate) post_code: u8,
 }
@@ -120,8 +119,9 @@ pub struct Board {
 pub(crate) const TIMER_PIT: usize = 0;
 pub(crate) const TIMER_RTC: usize = 1;
 pub(crate) const TIMER_ACPI: usize = 2;
+pub(crate) const TIMER_PCI: usize = 3;
 /// How many such timers there are.
-const OTHER_TIMERS: usize = 3;
+const OTHER_TIMERS: usize = 4;
 
 impl Board {
     /// Make a board, everything as after power-on.
@@ -131,6 +131,8 @@ impl Board {
     pub fn new(config: BoardConfig) -> Self {
         let (vcpus, ram_size) = (config.vcpus, config.memory.size());
         assert!((1..=MAX_VCPUS).contains(&vcpus), "a board has 1 to {MAX_VCPUS} vCPUs, not {vcpus}");
+        let mut pci = Pci::new();
+        pci.set_test_device(config.devices.pci_test_device);
         Self {
             memory: config.memory,
             devices: config.devices,
@@ -149,7 +151,8 @@ impl Board {
             pit: Pit::new(),
             rtc: Rtc::new(config.start_unix_ns),
             acpi_pm: AcpiPm::default(),
-            pci: Pci::new(config.devices.pci_test_device),
+            pci,
+            pci_irqs: 0,
             serial: SerialPort::new(),
             debug_console: Output::default(),
             shutdown_port: ShutdownPort::default(),
@@ -158,7 +161,6 @@ impl Board {
             reset_ports: ResetPorts::default(),
             coprocessor: Coprocessor::default(),
             test_device: TestDevice::new(),
-            pci_test_device: Default::default(),
             post_code: 0,
         }
     }
@@ -311,6 +313,7 @@ impl Board {
         self.rtc.hash(hasher);
         self.acpi_pm.hash(hasher);
         self.pci.hash(hasher);
+        self.pci_irqs.hash(hasher);
         self.serial.hash(hasher);
         self.shutdown_port.hash(hasher);
         self.fw_cfg.hash(hasher);
@@ -318,7 +321,6 @@ impl Board {
         self.reset_ports.hash(hasher);
         self.coprocessor.hash(hasher);
         self.test_device.hash(hasher);
-        self.pci_test_device.hash(hasher);
         self.post_code.hash(hasher);
     }
 }

@@ -38,9 +38,10 @@ const CMOS_ABOVE_4_GIB: u8 = 0x5B;
 
 impl Board {
     /// Bring the board into the state in which firmware hands over to a boot loader: size of RAM in the
-    /// CMOS, 8259s and 8254 programmed, virtual wire mode on the boot processor.
+    /// CMOS, PCI devices at their addresses, 8259s and 8254 programmed, virtual wire mode on the boot processor.
     pub fn firmware_handoff(&mut self) {
         self.set_cmos_memory_size();
+        self.pci.assign();
         for (port, value) in PIT_SET_UP.into_iter().chain(PIC_SET_UP) {
             self.write_ports(port, 1, value.into());
         }
@@ -85,6 +86,7 @@ impl Board {
         self.pit_changed();
         self.rtc_changed();
         self.acpi_changed();
+        self.pci_changed();
     }
 
     /// When the machine wakes that has been suspended to RAM, by what the guest has enabled for that; `None`: it never does.
@@ -127,7 +129,6 @@ impl Board {
         self.rtc.reset();
         self.acpi_pm = Default::default();
         self.pci.reset();
-        self.pci_test_device = Default::default();
         self.serial.reset();
         self.fw_cfg.reset();
         self.i8042 = crate::i8042::I8042::new();

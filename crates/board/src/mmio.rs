@@ -1,7 +1,7 @@
 //! Memory-mapped devices.
 
 use crate::board::Board;
-use crate::pci_testdev::TEST_MEMORY;
+use crate::pci::Space;
 use crate::{ioapic, testdev};
 
 /// All ones in `size` bytes, 1 to 8: what nobody answers reads as.
@@ -25,10 +25,7 @@ impl Board {
         {
             return self.test_device.read_memory(offset, size);
         }
-        if let Some(offset) = self.pci.test_memory_offset(gpa) {
-            return self.pci_test_device[TEST_MEMORY].read(offset, size);
-        }
-        all_ones(size)
+        self.read_pci(Space::Memory, gpa, size).unwrap_or(u64::MAX) & all_ones(size)
     }
 
     pub(crate) fn device_write(&mut self, gpa: u64, size: usize, value: u64) {
@@ -40,8 +37,8 @@ impl Board {
             && self.devices.test_device
         {
             self.test_device.write_memory(offset, size, value);
-        } else if let Some(offset) = self.pci.test_memory_offset(gpa) {
-            self.pci_test_device[TEST_MEMORY].write(offset, size, value);
+        } else {
+            self.write_pci(Space::Memory, gpa, size, value & all_ones(size));
         }
     }
 }

@@ -6,7 +6,7 @@ use vcpu::StopReason;
 use crate::acpi_pm::{self, PowerRequest};
 use crate::board::Board;
 use crate::mmio::all_ones;
-use crate::pci_testdev::TEST_PORTS;
+use crate::pci::Space;
 use crate::reset::{self, ResetKind};
 use crate::{coprocessor, debug_exit, fw_cfg, i8042, pci, pic, pit, rtc, serial, testdev};
 
@@ -39,10 +39,8 @@ impl Board {
             debug_exit::EXIT_FIRST_PORT..=debug_exit::EXIT_LAST_PORT if self.devices.debug_exit => Some(0),
             acpi_pm::TIMER if size == 4 => Some(self.acpi_pm.timer(self.now_ns)),
             pci::ADDRESS if size == 4 => Some(self.pci.address()),
-            _ => {
-                let offset = self.pci.test_port_offset(port)?;
-                Some(self.pci_test_device[TEST_PORTS].read(offset, size) as u32)
-            }
+            pci::DATA..=pci::DATA_LAST if pci::is_within_data(port, size) => Some(self.read_pci_config(port, size)),
+            _ => self.read_pci(Space::Io, port.into(), size).map(|value| value as u32),
         }
     }
 
@@ -60,11 +58,8 @@ impl Board {
                 self.set_irq(u32::from(port - testdev::LINE_FIRST_PORT), value as u8 != 0);
             }
             pci::ADDRESS if size == 4 => self.pci.set_address(value),
-            _ => {
-                let Some(offset) = self.pci.test_port_offset(port) else { return false };
-                let value = u64::from(value) & all_ones(size);
-                self.pci_test_device[TEST_PORTS].write(offset, size, value);
-            }
+            pci::DATA..=pci::DATA_LAST if pci::is_within_data(port, size) => self.write_pci_config(port, size, value),
+            _ => return self.write_pci(Space::Io, port.into(), size, u64::from(value) & all_ones(size)),
         }
         true
     }
@@ -97,7 +92,7 @@ impl Board {
                 value
             }
             acpi_pm::FIRST_PORT..=acpi_pm::LAST_PORT => self.acpi_pm.read(port, self.now_ns),
-            pci::DATA..=pci::DATA_LAST => self.pci.read_data(port),
+            pci::DATA..=pci::DATA_LAST => self.read_pci_config(port, 1) as u8,
             reset::SYSTEM_CONTROL_A => self.reset_ports.read_control_a(),
             reset::RESET_CONTROL => self.reset_ports.read_reset_control(),
             fw_cfg::DATA => self.fw_cfg.read_data(),
@@ -146,7 +141,7 @@ impl Board {
                 self.rtc_changed();
             }
             acpi_pm::FIRST_PORT..=acpi_pm::LAST_PORT => self.write_acpi(port, value),
-            pci::DATA..=pci::DATA_LAST => self.pci.write_data(port, value),
+            pci::DATA..=pci::DATA_LAST => self.write_pci_config(port, 1, value.into()),
             reset::SYSTEM_CONTROL_A => {
                 let reset = self.reset_ports.write_control_a(value);
                 self.request_reset(reset);

@@ -31,6 +31,7 @@ fn debug_exit_takes_any_width() {
 #[test]
 fn optional_devices_can_be_absent() {
     let mut board = board(1);
+    board.firmware_handoff();
     for device in [
         OptionalDevice::TestDevice,
         OptionalDevice::DebugExit,
@@ -45,7 +46,7 @@ fn optional_devices_can_be_absent() {
     assert_eq!(board.take_stop(), None);
     assert_eq!([0xE0, 0xE9, 0xF4, 0x2000, 0xC000].map(|port| inb(&mut board, port)), [0xFF; 5]);
     assert_eq!(board.mmio_read(0, 0xFF00_0000, 4), Reply::Done(0xFFFF_FFFF));
-    assert_eq!(board.mmio_read(0, 0xFEB0_0000, 4), Reply::Done(0xFFFF_FFFF));
+    assert_eq!(board.mmio_read(0, 0xFE00_0000, 4), Reply::Done(0xFFFF_FFFF));
     assert!(board.take_debug_console().is_empty());
 }
 
@@ -123,22 +124,26 @@ fn fw_cfg_through_its_ports() {
 #[test]
 fn configuration_space_by_every_width() {
     let mut board = board(1);
-    let _ = board.port_write(0, 0xCF8, 4, 0x8000_2000);
-    assert_eq!(board.port_read(0, 0xCF8, 4), Reply::Done(0x8000_2000));
+    let _ = board.port_write(0, 0xCF8, 4, 0x8000_F800);
+    assert_eq!(board.port_read(0, 0xCF8, 4), Reply::Done(0x8000_F800));
     assert_eq!(board.port_read(0, 0xCFC, 4), Reply::Done(0x0005_1B36));
     assert_eq!(board.port_read(0, 0xCFC, 2), Reply::Done(0x1B36));
     assert_eq!(board.port_read(0, 0xCFE, 2), Reply::Done(0x0005));
     assert_eq!(board.port_read(0, 0xCFD, 1), Reply::Done(0x1B));
+    // Behind the last byte there is no register.
+    assert_eq!(board.port_read(0, 0xCFE, 4), Reply::Done(0xFFFF_0005));
 }
 
 #[test]
 fn the_pci_test_device_answers_in_both_spaces() {
     let mut board = board(1);
-    assert_eq!(board.mmio_read(0, 0xFEB0_0008, 4), Reply::Done(0xFA));
+    assert_eq!(board.mmio_read(0, 0xFE00_0008, 4), Reply::Done(0xFFFF_FFFF), "nobody has given it an address");
+    board.firmware_handoff();
+    assert_eq!(board.mmio_read(0, 0xFE00_0008, 4), Reply::Done(0xFA));
     assert_eq!(board.port_read(0, 0xC008, 4), Reply::Done(0xFA));
     let _ = board.port_write(0, 0xC080, 1, 0xFA);
     assert_eq!(board.port_read(0, 0xC00C, 4), Reply::Done(1));
-    assert_eq!(board.mmio_read(0, 0xFEB0_000C, 4), Reply::Done(0));
+    assert_eq!(board.mmio_read(0, 0xFE00_000C, 4), Reply::Done(0));
 }
 
 #[test]

@@ -1,6 +1,15 @@
 //! The PCI test device (1B36:0005), QEMU's `docs/specs/pci-testdev`: it counts accesses of an announced width to an announced
 //! offset. One half is reached through memory, one through ports; they are alike.
 
+use std::any::Any;
+use std::hash::{Hash, Hasher};
+
+use super::config::{ConfigSpace, Identity, Space};
+use super::function::{Context, Device};
+
+/// The last slot, out of the way of what is plugged in.
+pub const DEVFN: u8 = 31 << 3;
+
 /// Selects a test (write).
 const TEST: u32 = 0x00;
 /// Bytes of the access to make; 0: no such test.
@@ -32,25 +41,61 @@ const TESTS: [Test; 3] = [
     Test { name: "matching-word", width: 2, match_data: true },
 ];
 
-/// Index of the half that is reached through memory.
-pub const TEST_MEMORY: usize = 0;
-/// Index of the half that is reached through ports.
-pub const TEST_PORTS: usize = 1;
+/// Base address registers of the halves.
+const MEMORY_BAR: usize = 0;
+const PORTS_BAR: usize = 1;
+
+/// What configuration space shows of the device.
+pub fn config() -> ConfigSpace {
+    let identity =
+        Identity { vendor: 0x1B36, device: 0x0005, class: 0xFF_0000, revision: 0, subsystem: (0x1AF4, 0x1100) };
+    ConfigSpace::new(identity).with_bar(MEMORY_BAR, Space::Memory, 0x1000).with_bar(PORTS_BAR, Space::Io, 0x100)
+}
+
+/// The device.
+#[derive(Debug, Default, Hash)]
+pub struct PciTestDevice {
+    halves: [Half; 2],
+}
+
+impl Device for PciTestDevice {
+    fn read(&mut self, bar: usize, offset: u32, size: usize, _: &Context<'_>) -> u64 {
+        self.halves.get(bar).map_or(0, |half| half.read(offset, size))
+    }
+
+    fn write(&mut self, bar: usize, offset: u32, size: usize, value: u64, _: &Context<'_>) {
+        if let Some(half) = self.halves.get_mut(bar) {
+            half.write(offset, size, value);
+        }
+    }
+
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    fn hash_state(&self, mut hasher: &mut dyn Hasher) {
+        self.hash(&mut hasher);
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
 
 /// One half of the device.
 #[derive(Clone, Debug, Default, Hash)]
-pub struct PciTestDevice {
+struct Half {
     selected: u8,
     count: u32,
 }
 
-impl PciTestDevice {
+impl Half {
     fn test(&self) -> Option<&'static Test> {
         TESTS.get(usize::from(self.selected))
     }
 
     /// Read `size` bytes, 1 to 8.
-    pub fn read(&self, offset: u32, size: usize) -> u64 {
+    fn read(&self, offset: u32, size: usize) -> u64 {
         (0..size as u32)
             .rev()
             .fold(0, |value, index| value << 8 | u64::from(self.read_byte(offset.wrapping_add(index))))
@@ -71,7 +116,7 @@ impl PciTestDevice {
     }
 
     /// Write `size` bytes, 1 to 8.
-    pub fn write(&mut self, offset: u32, size: usize, value: u64) {
+    fn write(&mut self, offset: u32, size: usize, value: u64) {
         if offset == TEST {
             self.selected = value as u8;
             self.count = 0;
@@ -92,7 +137,7 @@ mod tests {
 
     #[test]
     fn every_test_counts_what_it_announces() {
-        let mut device = PciTestDevice::default();
+        let mut device = Half::default();
         for test in 0..TESTS.len() {
             device.write(TEST, 1, test as u64);
             let width = device.read(WIDTH, 1) as usize;
@@ -109,7 +154,7 @@ mod tests {
 
     #[test]
     fn the_name_ends_with_a_zero() {
-        let device = PciTestDevice::default();
+        let device = Half::default();
         let name: Vec<u8> = (NAME..).map(|offset| device.read(offset, 1) as u8).take_while(|&byte| byte != 0).collect();
         assert_eq!(name, TESTS[0].name.as_bytes());
     }
