@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple, Self
 
 from paravirt import _native
 from paravirt._native import ExitKind
-from paravirt.boot import acpi, firmware, layout, open_kernel
+from paravirt.boot import acpi, firmware, layout, mptable, open_kernel
 from paravirt.boot.image import Entry, Kernel, KernelFile, ProtectedEntry, RealModeEntry
 from paravirt.console import Console
 from paravirt.cpuid import build_cpuid, parse_cpu, place_interfaces
@@ -291,7 +291,9 @@ class Machine:
     def _load(self, kernel: Kernel) -> None:
         """Do what a BIOS does until it enters the kernel."""
         firmware.write_firmware_state(self.memory)
-        acpi.write_tables(self.memory, self._vm.apic_ids())
+        apic_ids = self._vm.apic_ids()
+        acpi.write_tables(self.memory, apic_ids)
+        mptable.write_mp_table(self.memory, apic_ids)
         self._enter(kernel.load(self.memory))
 
     def _enter(self, entry: Entry) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import paravirt as pv
 from paravirt import _native
-from paravirt.boot import acpi, firmware, layout, open_kernel
+from paravirt.boot import firmware, layout, open_kernel
 from paravirt.boot.image import KernelFile, ProtectedEntry, RealModeEntry
 from paravirt.memory import GuestMemory
 
@@ -303,7 +303,7 @@ def test_files(tmp_path: Path) -> None:
         KernelFile.read(tmp_path)
 
 
-# -- firmware and ACPI
+# -- firmware
 
 
 def test_interrupt_vectors() -> None:
@@ -319,49 +319,6 @@ def test_interrupt_vectors() -> None:
         assert memory.read(segment * 16 + offset, len(code)) == code
     assert memory.read_int(0x413, 2) == 639
     assert memory.read_int(0x40E, 2) * 16 == 0x9FC00
-
-
-def tables_by_signature(block: bytes, gpa: int) -> dict[bytes, bytes]:
-    """Follow the pointers as a guest does, checking each sum."""
-    rsdt_at, length, xsdt_at = struct.unpack("<IIQ", block[16:32])
-    assert block[:8] == b"RSD PTR "
-    assert sum(block[:20]) % 256 == sum(block[:length]) % 256 == 0
-
-    def table(address: int) -> bytes:
-        start = address - gpa
-        (size,) = struct.unpack("<I", block[start + 4 : start + 8])
-        content = block[start : start + size]
-        assert content[:4] == b"FACS" or sum(content) % 256 == 0
-        return content
-
-    xsdt, rsdt = table(xsdt_at), table(rsdt_at)
-    pointers = [address for (address,) in struct.iter_unpack("<Q", xsdt[36:])]
-    assert pointers == [address for (address,) in struct.iter_unpack("<I", rsdt[36:])]
-    found = {content[:4]: content for content in map(table, pointers)}
-    fadt = found[b"FACP"]
-    facs_at, dsdt_at = struct.unpack("<II", fadt[36:44])
-    assert struct.unpack("<QQ", fadt[132:148]) == (facs_at, dsdt_at)
-    assert facs_at % 64 == 0
-    return found | {b"FACS": table(facs_at), b"DSDT": table(dsdt_at)}
-
-
-@pytest.mark.parametrize("cpus", [1, 3, 255])
-def test_acpi(cpus: int) -> None:
-    """Every sum is right, every CPU is told, the PM timer is where test kernels read it, and all fits its region."""
-    gpa = layout.ACPI_TABLES
-    block = acpi.build_tables(gpa, range(cpus))
-    assert gpa + len(block) <= layout.ACPI_TABLES_END
-    tables = tables_by_signature(block, gpa)
-    assert len(tables[b"FACP"]) == 276
-    assert struct.unpack("<I", tables[b"FACP"][76:80]) == (0x608,)
-    madt, at, apic_ids = tables[b"APIC"], 44, []
-    while at < len(madt):
-        kind, size = madt[at], madt[at + 1]
-        if kind == 0:
-            apic_ids.append(madt[at + 3])
-        at += size
-    assert apic_ids == list(range(cpus))
-    assert b"_S5_" in tables[b"DSDT"]
 
 
 def test_memory_map_above_the_hole() -> None:

@@ -1,6 +1,7 @@
 """Boot protocols: reading a kernel's file, placing it and what it expects in guest memory, and its entry state.
 
-One file per protocol; `layout` has the guest's memory map, `firmware` and `acpi` what a BIOS would have left behind.
+One file per protocol; `layout` has the guest's memory map, `firmware`, `acpi` and `mptable` what a BIOS would have left
+behind.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""ACPI tables of the board: RSDP, RSDT, XSDT, FADT, FACS, MADT and a DSDT that knows how to switch off and to suspend.
+"""ACPI tables of the board: RSDP, RSDT, XSDT, FADT, FACS, MADT, WAET, and the DSDT of `acpi_dsdt`.
 
-Source: ACPI specification 6.5 chapter 5. Both 32- and 64-bit fields are filled in, since old guests read the former.
+Source: ACPI specification 6.5 chapter 5, and the specification of the WAET that it links to. Both 32- and 64-bit
+fields are filled in, since old guests read the former.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ import struct
 from collections.abc import Sequence
 
 from paravirt.boot import layout
-from paravirt.boot.layout import align_up
+from paravirt.boot.acpi_blob import FACS_BYTES, FACS_WAKING_VECTOR, AcpiBlob, Pointer, checksum
+from paravirt.boot.acpi_dsdt import build_dsdt_body
 from paravirt.memory import GuestMemory
 
-__all__ = ["build_tables", "waking_vector", "write_tables"]
+__all__ = ["build_rsdp", "build_tables", "waking_vector", "write_tables"]
 
-OEM_ID = b"PARAVT"
-OEM_TABLE_ID = b"PARAVIRT"
-CREATOR_ID = b"PVRT"
-HEADER_BYTES = 36
+RSDP_BYTES = 36
+RSDP_V1_BYTES = 20
+RSDP_CHECKSUM, RSDP_RSDT, RSDP_XSDT, RSDP_EXTENDED_CHECKSUM = 8, 16, 24, 32
+TABLES_OFFSET = 64
+"""Where the tables begin behind the RSDP: the FACS is the first and wants that alignment."""
 
 # The board's power management block, laid out as the PIIX4's at 0x600.
 SCI_IRQ = 9
@@ -30,6 +33,7 @@ RESET_VALUE = 6
 FADT_BYTES = 276
 FADT_REVISION = 6
 FADT_MINOR_REVISION = 5
+FADT_FACS, FADT_DSDT, FADT_X_DSDT = 36, 40, 140
 FLAG_WBINVD = 1 << 0
 FLAG_NO_POWER_BUTTON = 1 << 4
 FLAG_NO_SLEEP_BUTTON = 1 << 5
@@ -48,84 +52,51 @@ LEVEL_HIGH = 0xD
 """Interrupt flags: active high, level-triggered."""
 IOAPIC_ID = 0
 
-S3_PACKAGE = b"\x08_S3_\x12\x06\x04\x01\x00\x00\x00"
-r"""AML of `Name(\_S3, Package(4) {1, 0, 0, 0})`: sleep type 1 in PM1a_CNT suspends to RAM."""
-S5_PACKAGE = b"\x08_S5_\x12\x06\x04\x00\x00\x00\x00"
-r"""AML of `Name(\_S5, Package(4) {0, 0, 0, 0})`: sleep type 0 in PM1a_CNT switches off."""
+WAET_PM_TIMER_GOOD = 1 << 1
+"""Reading the PM timer once is enough. (Bit 0, an RTC whose interrupt needs no reading of register C, is not so.)"""
 
 
 def write_tables(memory: GuestMemory, apic_ids: Sequence[int]) -> None:
     """Write all tables, the RSDP at the start of their region."""
-    memory.write(layout.ACPI_TABLES, build_tables(layout.ACPI_TABLES, apic_ids))
-
-
-def build_tables(gpa: int, apic_ids: Sequence[int]) -> bytes:
-    """Return all tables as one block for that address (64-byte aligned); the RSDP comes first.
-
-    apic_ids: of the vCPUs in their order, each below 255.
-    """
-    facs_at = _facs_address(gpa)
-    dsdt_at = facs_at + FACS_BYTES
-    dsdt = _table(b"DSDT", 2, S3_PACKAGE + S5_PACKAGE)
-    fadt_at = align_up(dsdt_at + len(dsdt), 8)
-    fadt = _fadt(facs_at, dsdt_at)
-    madt_at = align_up(fadt_at + len(fadt), 8)
-    madt = _madt(apic_ids)
-    rsdt_at = align_up(madt_at + len(madt), 8)
-    rsdt = _table(b"RSDT", 1, struct.pack("<II", fadt_at, madt_at))
-    xsdt_at = align_up(rsdt_at + len(rsdt), 8)
-    xsdt = _table(b"XSDT", 1, struct.pack("<QQ", fadt_at, madt_at))
-    block = bytearray(xsdt_at + len(xsdt) - gpa)
-    placed = (
-        (gpa, _rsdp(rsdt_at, xsdt_at)),
-        (facs_at, _facs()),
-        (dsdt_at, dsdt),
-        (fadt_at, fadt),
-        (madt_at, madt),
-        (rsdt_at, rsdt),
-        (xsdt_at, xsdt),
-    )
-    for address, table in placed:
-        block[address - gpa : address - gpa + len(table)] = table
-    return bytes(block)
+    at = layout.ACPI_TABLES
+    blob = build_tables(apic_ids)
+    memory.write(at, _finished_rsdp(blob, at + TABLES_OFFSET))
+    memory.write(at + TABLES_OFFSET, blob.placed(at + TABLES_OFFSET))
 
 
 def waking_vector(memory: GuestMemory) -> int:
     """Return where the guest wants to go on in real mode after it has been suspended; 0 if it has not said."""
-    return memory.read_int(_facs_address(layout.ACPI_TABLES) + FACS_WAKING_VECTOR, 4)
+    return memory.read_int(layout.ACPI_TABLES + TABLES_OFFSET + FACS_WAKING_VECTOR, 4)
 
 
-def _facs_address(tables: int) -> int:
-    return align_up(tables + RSDP_BYTES, 64)
+def build_tables(apic_ids: Sequence[int]) -> AcpiBlob:
+    """Return all tables but the RSDP, the FACS first. apic_ids: of the vCPUs in their order, each below 255."""
+    blob = AcpiBlob()
+    facs = blob.add_raw(struct.pack("<4sI", b"FACS", FACS_BYTES).ljust(FACS_BYTES, b"\0"))
+    dsdt = blob.add(b"DSDT", 2, build_dsdt_body(apic_ids))
+    tables = [
+        blob.add(b"FACP", FADT_REVISION, *_fadt(facs, dsdt)),
+        blob.add(b"APIC", 3, _madt(apic_ids)),
+        blob.add(b"WAET", 1, struct.pack("<I", WAET_PM_TIMER_GOOD)),
+    ]
+    blob.rsdt = blob.add_index(b"RSDT", tables, 4)
+    blob.xsdt = blob.add_index(b"XSDT", tables, 8)
+    return blob
 
 
-RSDP_BYTES = 36
-FACS_BYTES = 64
-FACS_WAKING_VECTOR = 12
+def build_rsdp(blob: AcpiBlob) -> bytes:
+    """Return the RSDP with offsets in the blob for addresses, and without its two checksums."""
+    signature = b"RSD PTR "
+    return struct.pack("<8sB6sBIIQB3x", signature, 0, blob.OEM_ID, 2, blob.rsdt, RSDP_BYTES, blob.xsdt, 0)
 
 
-def _rsdp(rsdt_at: int, xsdt_at: int) -> bytes:
-    rsdp = bytearray(struct.pack("<8sB6sBIIQB3x", b"RSD PTR ", 0, OEM_ID, 2, rsdt_at, RSDP_BYTES, xsdt_at, 0))
-    rsdp[8] = _checksum(rsdp[:20])
-    rsdp[32] = _checksum(rsdp)
+def _finished_rsdp(blob: AcpiBlob, tables_at: int) -> bytes:
+    rsdp = bytearray(build_rsdp(blob))
+    struct.pack_into("<I", rsdp, RSDP_RSDT, tables_at + blob.rsdt)
+    struct.pack_into("<Q", rsdp, RSDP_XSDT, tables_at + blob.xsdt)
+    rsdp[RSDP_CHECKSUM] = checksum(rsdp[:RSDP_V1_BYTES])
+    rsdp[RSDP_EXTENDED_CHECKSUM] = checksum(rsdp)
     return bytes(rsdp)
-
-
-def _table(signature: bytes, revision: int, body: bytes) -> bytes:
-    length = HEADER_BYTES + len(body)
-    header = struct.pack("<4sIBB6s8sI4sI", signature, length, revision, 0, OEM_ID, OEM_TABLE_ID, 1, CREATOR_ID, 1)
-    table = bytearray(header + body)
-    table[9] = _checksum(table)
-    return bytes(table)
-
-
-def _checksum(data: bytes | bytearray) -> int:
-    """The byte that makes the sum of all, itself included, 0."""
-    return -sum(data) & 0xFF
-
-
-def _facs() -> bytes:
-    return struct.pack("<4sI", b"FACS", FACS_BYTES).ljust(FACS_BYTES, b"\0")
 
 
 def _io_address(port: int, bits: int) -> bytes:
@@ -133,13 +104,13 @@ def _io_address(port: int, bits: int) -> bytes:
     return struct.pack("<BBBBQ", 1, bits, 0, 0, port)
 
 
-def _fadt(facs_at: int, dsdt_at: int) -> bytes:
+def _fadt(facs: int, dsdt: int) -> tuple[bytes, list[Pointer]]:
+    """The body, and where it points to the other two, which are given by their offsets in the blob."""
     fadt = bytearray(FADT_BYTES)
 
     def put(offset: int, layout_text: str, *values: int) -> None:
         struct.pack_into("<" + layout_text, fadt, offset, *values)
 
-    put(36, "II", facs_at, dsdt_at)
     put(46, "H", SCI_IRQ)
     put(56, "I", PM1A_EVENT)
     put(64, "I", PM1A_CONTROL)
@@ -156,11 +127,12 @@ def _fadt(facs_at: int, dsdt_at: int) -> bytes:
     fadt[116:128] = _io_address(RESET_PORT, 8)
     put(128, "B", RESET_VALUE)
     put(131, "B", FADT_MINOR_REVISION)
-    put(132, "QQ", facs_at, dsdt_at)
     fadt[148:160] = _io_address(PM1A_EVENT, 32)
     fadt[172:184] = _io_address(PM1A_CONTROL, 16)
     fadt[208:220] = _io_address(PM_TIMER, 32)
-    return _table(b"FACP", FADT_REVISION, bytes(fadt[HEADER_BYTES:]))
+    # X_FIRMWARE_CTRL stays 0: the FACS is below 4 GiB, and only one of the two may be given (table 5.9).
+    pointers = [Pointer(FADT_FACS, 4, facs), Pointer(FADT_DSDT, 4, dsdt), Pointer(FADT_X_DSDT, 8, dsdt)]
+    return bytes(fadt[AcpiBlob.HEADER_BYTES :]), pointers
 
 
 def _madt(apic_ids: Sequence[int]) -> bytes:
@@ -172,7 +144,7 @@ def _madt(apic_ids: Sequence[int]) -> bytes:
     for irq in (5, 9, 10, 11):
         body += _override(irq, irq, LEVEL_HIGH)
     body += struct.pack("<BBBHB", MADT_LOCAL_NMI, 6, 0xFF, 0, 1)
-    return _table(b"APIC", 3, body)
+    return body
 
 
 def _override(irq: int, gsi: int, flags: int) -> bytes:

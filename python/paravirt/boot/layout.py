@@ -17,9 +17,14 @@ MULTIBOOT_INFO_END = 0x9_FC00
 """Where multiboot's structures go (end exclusive), unless the kernel itself is there."""
 EBDA = 0x9_FC00
 BASE_MEMORY_END = 0xA_0000
+VGA_MEMORY = 0xA_0000
+VGA_MEMORY_END = 0xC_0000
 ACPI_TABLES = 0xE_0000
 ACPI_TABLES_END = 0xF_0000
 """The RSDP comes first: guests search it in 0xE0000 to 0xFFFFF only."""
+MP_TABLE = 0xF_0000
+"""Multiprocessor tables: guests search them in 0xF0000 to 0xFFFFF, among other places."""
+MP_TABLE_END = 0xF_8000
 BIOS_SEGMENT = 0xF000
 BIOS = 0xF_0000
 BIOS_RESET_VECTOR = 0xF_FFF0
@@ -29,7 +34,12 @@ RESET_VECTOR = 0xFFFF_FFF0
 HIGH_MEMORY = MIB
 """Kernels go here and above."""
 
+PCI_MEMORY = 0xE000_0000
+"""Where PCI devices have their memory, up to the interrupt controllers."""
+PCI_MEMORY_END = 0xFEC0_0000
 IOAPIC = 0xFEC0_0000
+HPET = 0xFED0_0000
+HPET_BYTES = 0x400
 LOCAL_APIC = 0xFEE0_0000
 
 PAGE_SIZE = 4 * KIB
