@@ -7,14 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import PurePath
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, NamedTuple, Self
 
 from paravirt import _native
 from paravirt._native import ExitKind
 from paravirt.boot import acpi, firmware, layout, mptable, open_kernel
-from paravirt.boot.image import Entry, Kernel, KernelFile, ProtectedEntry, RealModeEntry
+from paravirt.boot.entry import enter
+from paravirt.boot.image import Entry, Kernel, KernelFile, RealModeEntry
 from paravirt.console import Console
 from paravirt.cpuid import build_cpuid, parse_cpu, place_interfaces
 from paravirt.engine import find_engine
@@ -243,23 +243,25 @@ class Machine:
         kernel: str | os.PathLike[str] | bytes,
         args: Sequence[str] = (),
         *,
+        append: str = "",
         initrd: str | os.PathLike[str] | bytes | None = None,
         protocol: str | None = None,
         address: int | None = None,
     ) -> None:
         """Load a kernel, so that `run` starts it. Booting again resets the machine; RAM keeps what it has.
 
-        kernel: a file's name or its content. args: words for the kernel's command line, behind its name. initrd: a
-        module, likewise. protocol: `"multiboot"`, or `"flat"` for raw real-mode code; None finds it out. address:
-        where a flat binary goes, 0x7C00 by default. Raises ImageError if the kernel cannot be loaded, OSError if a
-        file cannot be read.
+        kernel: a file's name or its content. args: words of the kernel's command line; append: more of it as text, as
+        for QEMU's `-append`. A multiboot kernel gets its file's name before them. initrd: an initial RAM disk or
+        module, likewise a file's name or content. protocol: `"multiboot"`, `"pvh"`, `"linux"` (the kernel places and
+        unpacks itself), or `"flat"` for raw real-mode code; None finds it out. address: where a flat binary goes,
+        0x7C00 by default. Raises ImageError if the kernel cannot be loaded, OSError if a file cannot be read.
         """
         self._check_usable()
         file = KernelFile.read(kernel, "kernel")
         module = None if initrd is None else KernelFile.read(initrd, "initrd")
         new_kernel = open_kernel(
             file,
-            command_line=" ".join((PurePath(file.name).name, *args)),
+            command_line=" ".join(filter(None, (*args, append))),
             initrd=module,
             protocol=protocol,
             address=address,
@@ -297,14 +299,7 @@ class Machine:
         self._enter(kernel.load(self.memory))
 
     def _enter(self, entry: Entry) -> None:
-        match entry:
-            case ProtectedEntry(address, eax, ebx):
-                self._vm.boot_protected32(0, address, eax, ebx)
-            case RealModeEntry(selector, offset):
-                boot_cpu = self.vcpus[0]
-                boot_cpu.cs = selector
-                boot_cpu.cs_base = selector << 4
-                boot_cpu.rip = offset
+        enter(self._vm, self.vcpus[0], entry)
 
     # -- running
 

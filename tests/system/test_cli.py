@@ -170,12 +170,12 @@ def elf32(machine: int, entry: int = 0x100000) -> bytes:
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b"hello, world\n", "neither a multiboot image nor an ELF file"),
+        (b"hello, world\n", "no kernel: neither a Linux bzImage, a multiboot image nor an ELF file"),
         (b"\x7fELF\x01\x01", "truncated within its ELF header"),
         (elf32(EM_ARM), "an ELF file for ARM, not for x86"),
         (
             elf32(3).replace(b"\x02\xb0\xad\x1b", bytes(4)),
-            "an ELF file without a multiboot header in its first 8192 bytes",
+            "an ELF file with neither a multiboot header in its first 8192 bytes nor a PVH note",
         ),
         (elf32(3, entry=0x200000), "entry point 0x200000 is in none of its segments"),
         (elf32(3)[:-3], "truncated: segment 0 ends at 0x64 in the file, which has 0x61 bytes"),

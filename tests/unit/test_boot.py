@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import paravirt as pv
 from paravirt import _native
 from paravirt.boot import firmware, layout, open_kernel
-from paravirt.boot.image import KernelFile, ProtectedEntry, RealModeEntry
+from paravirt.boot.image import Entry, KernelFile, ProtectedEntry, RealModeEntry
 from paravirt.memory import GuestMemory
 
 from ..elfwriter import EM_AARCH64, EM_ARM, ET_REL, Segment, multiboot_header, write_elf
@@ -35,10 +35,10 @@ def boot(
     memory: GuestMemory | None = None,
     *,
     initrd: bytes | None = None,
-    command_line: str = "k",
+    command_line: str = "",
     protocol: str | None = None,
     address: int | None = None,
-) -> ProtectedEntry | RealModeEntry:
+) -> Entry:
     module = None if initrd is None else KernelFile("env", initrd)
     kernel = open_kernel(
         KernelFile("k", data), command_line=command_line, initrd=module, protocol=protocol, address=address
@@ -77,7 +77,7 @@ def test_elf_kernel(bits: int) -> None:
 def test_information() -> None:
     """Memory, command line, map and loader, all flags set for what is there."""
     memory = make_memory()
-    entry = boot(write_elf([Segment(MIB, CODE)], entry=MIB), memory, command_line="k --all")
+    entry = boot(write_elf([Segment(MIB, CODE)], entry=MIB), memory, command_line="--all")
     assert isinstance(entry, ProtectedEntry)
     info = information(memory, entry.ebx)
     assert info["flags"] == 0x24F
@@ -118,18 +118,18 @@ def test_information_makes_room() -> None:
 def test_long_command_line() -> None:
     """One that does not fit below 640 KiB."""
     memory = make_memory()
-    command_line = "k " + "x" * 0x1_0000
+    command_line = "x" * 0x1_0000
     entry = boot(write_elf([Segment(MIB, CODE)], entry=MIB), memory, command_line=command_line)
     assert isinstance(entry, ProtectedEntry)
     assert entry.ebx == MIB + 0x1000
     cmdline = information(memory, entry.ebx)["cmdline"]
-    assert memory.read(cmdline, len(command_line) + 1) == command_line.encode() + b"\0"
+    assert memory.read(cmdline, len(command_line) + 3) == b"k " + command_line.encode() + b"\0"
 
 
 def test_command_line_that_is_no_text() -> None:
     """Bytes that are no UTF-8, as a shell may pass them, reach the guest unchanged."""
     memory = make_memory()
-    entry = boot(write_elf([Segment(MIB, CODE)], entry=MIB), memory, command_line="k \udcff")
+    entry = boot(write_elf([Segment(MIB, CODE)], entry=MIB), memory, command_line="\udcff")
     assert isinstance(entry, ProtectedEntry)
     assert memory.read(information(memory, entry.ebx)["cmdline"], 4) == b"k \xff\0"
 
@@ -163,11 +163,11 @@ def test_image_with_addresses_and_an_end() -> None:
     ("image", "message"),
     [
         (b"", "the file is empty"),
-        (b"#!/bin/sh\n", "neither a multiboot image nor an ELF file"),
+        (b"#!/bin/sh\n", "no kernel: neither a Linux bzImage, a multiboot image nor an ELF file"),
         (b"\x7fELF", "truncated within its ELF header"),
         (
             write_elf([Segment(MIB, b"\x90" * 64)], entry=MIB),
-            "an ELF file without a multiboot header in its first 8192 bytes",
+            "an ELF file with neither a multiboot header in its first 8192 bytes nor a PVH note",
         ),
         (write_elf([Segment(MIB, CODE)], entry=MIB, machine=EM_ARM), "an ELF file for ARM, not for x86"),
         (
@@ -255,10 +255,10 @@ def test_any_addresses(addresses: list[int], length: int) -> None:
 def test_symbols() -> None:
     """Names for logs and breakpoints; a file that ends within its table has none."""
     image = write_elf([Segment(MIB, CODE)], entry=MIB, symbols=[("start", MIB, 8), ("main", MIB + 8, 8)])
-    kernel = open_kernel(KernelFile("k", image), command_line="k", initrd=None)
+    kernel = open_kernel(KernelFile("k", image), command_line="", initrd=None)
     assert kernel.symbols().find(MIB + 9) == "main+0x1"
     assert kernel.symbols()["start"] == MIB
-    cut = open_kernel(KernelFile("k", image[:-20]), command_line="k", initrd=None)
+    cut = open_kernel(KernelFile("k", image[:-20]), command_line="", initrd=None)
     assert len(cut.symbols()) == 0
 
 
@@ -284,7 +284,9 @@ def test_flat_refusals() -> None:
         boot(b"\xf4", protocol="flat", address=MIB)
     with pytest.raises(pv.ConfigurationError, match=r"^a flat binary takes no initrd$"):
         boot(b"\xf4", protocol="flat", initrd=b"x")
-    with pytest.raises(pv.ConfigurationError, match=r"^unknown boot protocol 'pxe'; known: multiboot, flat$"):
+    with pytest.raises(
+        pv.ConfigurationError, match=r"^unknown boot protocol 'pxe'; known: multiboot, pvh, linux, flat$"
+    ):
         boot(b"\xf4", protocol="pxe")
 
 

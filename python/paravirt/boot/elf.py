@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from paravirt.boot.image import KernelFile, Segment
+from paravirt.boot.layout import align_up
 from paravirt.errors import ImageError
 from paravirt.symbols import SymbolTable
 
@@ -22,6 +23,8 @@ ELFDATA2LSB = 1
 ET_EXEC, ET_DYN = 2, 3
 EM_386, EM_X86_64 = 3, 62
 PT_LOAD = 1
+PT_NOTE = 4
+MAX_NOTES = 256
 MAX_PROGRAM_HEADERS = 128
 
 # Behind e_ident: type, machine, version, entry, phoff, shoff, flags, ehsize, phentsize, phnum.
@@ -51,6 +54,16 @@ class Elf:
     machine: int
     entry: int
     segments: tuple[Segment, ...]
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A note of a PT_NOTE segment. owner: its name, without the NUL at its end."""
+
+    owner: bytes
+    type: int
+    description: bytes
 
 
 def read_elf(file: KernelFile) -> Elf:
@@ -73,8 +86,8 @@ def read_elf(file: KernelFile) -> Elf:
         raise ImageError(file.name, f"an ELF file for {_machine_name(data, 'little')}, not for x86")
     if elf_type not in (ET_EXEC, ET_DYN):
         raise ImageError(file.name, "an ELF file, but not an executable one")
-    segments = _read_segments(file, elf_class, phoff, phentsize, phnum)
-    return Elf(elf_class == ELFCLASS64, machine, entry, segments)
+    segments, notes = _read_segments(file, elf_class, phoff, phentsize, phnum)
+    return Elf(elf_class == ELFCLASS64, machine, entry, segments, notes)
 
 
 def _machine_name(data: bytes, byte_order: str) -> str:
@@ -82,7 +95,9 @@ def _machine_name(data: bytes, byte_order: str) -> str:
     return _MACHINES.get(number, f"machine {number}")
 
 
-def _read_segments(file: KernelFile, elf_class: int, phoff: int, phentsize: int, phnum: int) -> tuple[Segment, ...]:
+def _read_segments(
+    file: KernelFile, elf_class: int, phoff: int, phentsize: int, phnum: int
+) -> tuple[tuple[Segment, ...], tuple[Note, ...]]:
     layout = _PROGRAM_HEADERS[elf_class]
     if not phnum:
         raise ImageError(file.name, "an ELF file without program headers: nothing to load")
@@ -92,7 +107,8 @@ def _read_segments(file: KernelFile, elf_class: int, phoff: int, phentsize: int,
         )
     if phoff + phnum * phentsize > len(file.data):
         raise ImageError(file.name, "truncated within its program headers")
-    segments = []
+    segments: list[Segment] = []
+    notes: list[Note] = []
     for index in range(phnum):
         fields = layout.unpack_from(file.data, phoff + index * phentsize)
         if elf_class == ELFCLASS32:
@@ -101,9 +117,28 @@ def _read_segments(file: KernelFile, elf_class: int, phoff: int, phentsize: int,
             kind, _flags, offset, _vaddr, paddr, file_size, memory_size, _align = fields
         if kind == PT_LOAD and memory_size:
             segments.append(_read_segment(file, index, offset, paddr, file_size, memory_size))
+        elif kind == PT_NOTE:
+            notes += _read_notes(file.data[offset : offset + file_size])
     if not segments:
         raise ImageError(file.name, "an ELF file without loadable segments")
-    return tuple(segments)
+    return tuple(segments), tuple(notes)
+
+
+def _read_notes(data: bytes) -> list[Note]:
+    """Notes of a segment, up to the first that is damaged. Names and descriptions are padded to 4 bytes in 64-bit
+    files too: so do all kernels, whatever the ELF specification says."""
+    notes: list[Note] = []
+    at = 0
+    while at + 12 <= len(data) and len(notes) < MAX_NOTES:
+        name_size, description_size, note_type = struct.unpack_from("<III", data, at)
+        description_at = at + 12 + align_up(name_size, 4)
+        end = description_at + description_size
+        if end > len(data):
+            break
+        name = data[at + 12 : at + 12 + name_size].rstrip(b"\0")
+        notes.append(Note(name, note_type, data[description_at:end]))
+        at = align_up(end, 4)
+    return notes
 
 
 def _read_segment(file: KernelFile, index: int, offset: int, paddr: int, file_size: int, memory_size: int) -> Segment:
@@ -117,7 +152,7 @@ def _read_segment(file: KernelFile, index: int, offset: int, paddr: int, file_si
         raise ImageError(
             file.name, f"segment {index} has {file_size:#x} bytes in the file and {memory_size:#x} in memory"
         )
-    return Segment(paddr, file.data[offset : offset + file_size], memory_size)
+    return Segment(paddr, memoryview(file.data)[offset : offset + file_size], memory_size)
 
 
 def read_symbols(file: KernelFile) -> SymbolTable:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from paravirt.errors import ImageError
-from paravirt.memory import MIB, GuestMemory
+from paravirt.memory import MIB, PAGE_SIZE, GuestMemory
 from paravirt.symbols import SymbolTable
 
-__all__ = ["Entry", "Kernel", "KernelFile", "ProtectedEntry", "RealModeEntry", "Segment"]
+__all__ = ["Entry", "Kernel", "KernelFile", "LongModeEntry", "ProtectedEntry", "RealModeEntry", "Segment"]
 
 MAX_FILE_BYTES = 1 << 30
 
@@ -42,7 +42,7 @@ class Segment:
     """Bytes for guest-physical memory. memory_size: bytes that it occupies there; behind the data they are zero."""
 
     gpa: int
-    data: bytes
+    data: bytes | memoryview
     memory_size: int
 
     @property
@@ -53,11 +53,25 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class ProtectedEntry:
-    """Enter in flat 32-bit protected mode, paging and interrupts off."""
+    """Enter in flat 32-bit protected mode, paging and interrupts off.
+
+    uses_boot_gdt: whether the kernel may rely on GDTR and TR; somebody has written the GDT at layout.BOOT_GDT.
+    """
 
     address: int
-    eax: int
-    ebx: int
+    eax: int = 0
+    ebx: int = 0
+    esi: int = 0
+    uses_boot_gdt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LongModeEntry:
+    """Enter in 64-bit mode, interrupts off, with page tables at `cr3` and the GDT at layout.BOOT_GDT."""
+
+    address: int
+    rsi: int
+    cr3: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +82,7 @@ class RealModeEntry:
     offset: int
 
 
-Entry = ProtectedEntry | RealModeEntry
+Entry = ProtectedEntry | LongModeEntry | RealModeEntry
 
 
 class Kernel(Protocol):
@@ -101,6 +115,33 @@ def check_entry(name: str, entry: int, segments: Iterable[Segment]) -> None:
 
 def _is_inside(gpa: int, length: int, ranges: Sequence[tuple[int, int]]) -> bool:
     return any(base <= gpa and gpa + length <= base + size for base, size in ranges)
+
+
+def place_block(length: int, place: tuple[int, int], occupied: Iterable[Segment], otherwise: int) -> int:
+    """Return where structures of `length` bytes go: to the start of `place` (end exclusive), or `otherwise` if they are
+    longer or one of the segments lies there."""
+    start, limit = place
+    is_free = all(segment.end <= start or segment.gpa >= limit for segment in occupied)
+    return start if length <= limit - start and is_free else otherwise
+
+
+def place_initrd(initrd: KernelFile, memory: GuestMemory, kernel_end: int, limit: int) -> Segment:
+    """Return an initrd as a segment at the top of the RAM below 4 GiB, page-aligned.
+
+    kernel_end: first address that the kernel leaves free. limit: address behind the last that it may have. Raises
+    ImageError if it does not fit between them.
+    """
+    low_base, low_length = memory.ranges()[0]
+    top = min(low_base + low_length, limit)
+    gpa = (top - len(initrd.data)) & -PAGE_SIZE
+    if gpa < kernel_end:
+        room = max(top - kernel_end, 0)
+        raise ImageError(
+            initrd.name,
+            f"the initrd of {len(initrd.data):,} bytes does not fit: the kernel leaves {room:,} bytes below {top:#x}."
+            " Give the machine more memory (--memory)",
+        )
+    return Segment(gpa, initrd.data, len(initrd.data))
 
 
 def write_segments(memory: GuestMemory, segments: Iterable[Segment]) -> None:

@@ -12,6 +12,17 @@ IVT = 0
 """Interrupt vectors of real mode: 256 far pointers."""
 BDA = 0x400
 """BIOS data area."""
+BOOT_GDT = 0x500
+"""Descriptors of the entry state of Linux and PVH."""
+PVH_INFO = 0x6000
+PVH_INFO_END = 0x9000
+"""Where PVH's structures and command line go (end exclusive), unless the kernel itself is there."""
+BOOT_PARAMS = 0x7000
+"""Linux's `boot_params`, one page."""
+BOOT_PAGE_TABLES = 0x9000
+"""The identity map of 4 GiB for Linux's 64-bit entry: six pages."""
+LINUX_COMMAND_LINE = 0x2_0000
+LINUX_COMMAND_LINE_END = 0x9_0000
 MULTIBOOT_INFO = 0x9_0000
 MULTIBOOT_INFO_END = 0x9_FC00
 """Where multiboot's structures go (end exclusive), unless the kernel itself is there."""

@@ -9,9 +9,18 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from paravirt.boot import elf, layout
-from paravirt.boot.image import KernelFile, ProtectedEntry, Segment, check_entry, check_fits, write_segments
+from paravirt.boot.image import (
+    KernelFile,
+    ProtectedEntry,
+    Segment,
+    check_entry,
+    check_fits,
+    place_block,
+    write_segments,
+)
 from paravirt.boot.layout import align_up, e820_map
 from paravirt.errors import ImageError
 from paravirt.memory import GuestMemory
@@ -83,18 +92,13 @@ class MultibootKernel:
         if unknown:
             raise ImageError(file.name, f"its multiboot header asks for unknown things: flags {unknown:#x}")
         self._file = file
-        self._command_line = command_line
+        # The specification's boot loaders put the file's name first.
+        self._command_line = " ".join(filter(None, (PurePath(file.name).name, command_line)))
         self._initrd = initrd
         if header.flags & HEADER_ADDRESSES:
             self._segments, self._entry = _segments_by_header(file, header)
         else:
             self._segments, self._entry = _segments_by_elf(file)
-
-    @staticmethod
-    def describe_elf_without_header(file: KernelFile) -> str:
-        """Say what is wrong with an ELF file that has no multiboot header: other defects come first."""
-        elf.read_elf(file)
-        return f"an ELF file without a multiboot header in its first {SEARCH_BYTES} bytes"
 
     def symbols(self) -> SymbolTable:
         """Return the symbols of an ELF kernel."""
@@ -114,7 +118,8 @@ class MultibootKernel:
             occupied.append(module)
             end = align_up(module.end)
         block = self._information(memory, module, 0)
-        info_gpa = _place_block(len(block), occupied, end)
+        place = (layout.MULTIBOOT_INFO, layout.MULTIBOOT_INFO_END)
+        info_gpa = place_block(len(block), place, occupied, end)
         information = Segment(info_gpa, self._information(memory, module, info_gpa), len(block))
         check_fits(self._file.name, [information], memory)
         write_segments(memory, [*occupied, information])
@@ -154,13 +159,6 @@ class MultibootKernel:
         )
         name = b"" if self._initrd is None else os.fsencode(self._initrd.name) + b"\0"
         return info.ljust(INFO_BYTES, b"\0") + map_bytes + module_bytes + command_line + LOADER_NAME + name
-
-
-def _place_block(length: int, occupied: list[Segment], end: int) -> int:
-    """Return where the structures go: below 640 KiB, or behind everything if they are too long or it is taken."""
-    start, limit = layout.MULTIBOOT_INFO, layout.MULTIBOOT_INFO_END
-    is_free = all(segment.end <= start or segment.gpa >= limit for segment in occupied)
-    return start if length <= limit - start and is_free else end
 
 
 def _segments_by_elf(file: KernelFile) -> tuple[list[Segment], int]:

@@ -48,8 +48,13 @@ STATUS_INTERRUPTED = 130
     is_eager=True,
     help="Guest CPU: a model and features, as haswell,-smap; help lists them.",
 )
-@click.option("--initrd", metavar="FILE", help="A file to load as the kernel's module.")
-@click.option("--protocol", metavar="NAME", help="multiboot, or flat for raw real-mode code.  [default: by the file]")
+@click.option("--initrd", metavar="FILE", help="An initial RAM disk, or a multiboot kernel's module.")
+@click.option("--append", default="", metavar="TEXT", help='The kernel\'s command line, as in "console=ttyS0".')
+@click.option(
+    "--protocol",
+    metavar="NAME",
+    help="How the kernel is entered: multiboot, pvh, linux, or flat for raw real-mode code.  [default: by the file]",
+)
 @click.option("--seed", default=0, show_default=True, help="How vCPUs interleave; the same seed gives the same run.")
 @click.option(
     "--start-time", type=int, metavar="SECONDS", help="The guest's date at first, since 1970.  [default: 2026]"
@@ -70,6 +75,7 @@ def run(
     policy: str,
     cpu: str,
     initrd: str | None,
+    append: str,
     protocol: str | None,
     seed: int,
     start_time: int | None,
@@ -80,7 +86,7 @@ def run(
     max_instructions: int | None,
     timeout: float | None,
 ) -> int:
-    """Run KERNEL, a multiboot image or an ELF file with a multiboot header, with ARGS on its command line.
+    """Run KERNEL: a Linux bzImage or vmlinux, or any multiboot or PVH kernel. ARGS go to its command line.
 
     Its serial port is stdout; everything of paravirt's own goes to stderr. The status is the one that the kernel
     writes to isa-debug-exit (port 0xF4), as in QEMU (value << 1) | 1: a test kernel's success is 1. Without that it is
@@ -104,7 +110,7 @@ def run(
             trace=Tracer(stream, trace) if trace is not None else None,
         )
         with machine:
-            machine.boot(kernel, args=arguments, initrd=initrd, protocol=protocol)
+            machine.boot(kernel, args=arguments, append=append, initrd=initrd, protocol=protocol)
             try:
                 result = machine.run(max_instructions=max_instructions, timeout=timeout)
             except KeyboardInterrupt:
