@@ -122,7 +122,6 @@ class Machine:
         self._host = find_host(host)
         self._policy = find_policy(policy)
         self._engine = find_engine(engine)
-        self._cpu = parse_cpu(cpu, self._host)
         memory_bytes = parse_memory_size(memory)
         _check_number("cpus", cpus, 1, MAX_CPUS)
         _check_number("seed", seed, 0, (1 << 64) - 1)
@@ -130,6 +129,7 @@ class Machine:
         _check_number("start_unix_ns", start_unix_ns, 0, (1 << 63) - 1)
         chosen_devices = _check_devices(devices)
         self.interfaces: tuple[Interface, ...] = tuple(make_interfaces(interfaces))
+        self._cpu = parse_cpu(cpu, self._host, under_hypervisor=bool(self.interfaces))
         self.tsc_khz = tsc_khz
         self.start_unix_ns = start_unix_ns
         self.reboot = reboot

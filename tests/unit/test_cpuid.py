@@ -297,3 +297,11 @@ def test_hypervisor_bit() -> None:
     for hypervisor, expected in ((place_interfaces([A()]), 1), ({}, 0)):
         rows = {row[0]: row for row in build_cpuid(model, cpus=1, tsc_khz=1_000_000, hypervisor=hypervisor)}
         assert rows[1][4] >> 31 == expected
+
+
+def test_invariant_tsc_under_a_hypervisor() -> None:
+    """A hypervisor hides it unless it is asked for by name; bare hardware has it."""
+    assert "invtsc" in parse_cpu("default", AMD).features
+    assert "invtsc" not in parse_cpu("default", AMD, under_hypervisor=True).features
+    assert "invtsc" not in parse_cpu("zen2", AMD, under_hypervisor=True).features
+    assert "invtsc" in parse_cpu("zen2,+invtsc", AMD, under_hypervisor=True).features

@@ -16,6 +16,7 @@ __all__ = [
     "ECX",
     "EDX",
     "FEATURES",
+    "HIDDEN_BY_HYPERVISORS",
     "IMPLEMENTED",
     "INTEL_ONLY",
     "ON_REQUEST",
@@ -153,6 +154,9 @@ INTEL_ONLY = frozenset(
 ON_REQUEST = frozenset(("pmu", "perfctr_core"))
 """Announced only if asked for by name: performance counters that count instructions and cycles, but not all that guests
 look for once they find them."""
+
+HIDDEN_BY_HYPERVISORS = frozenset(("invtsc",))
+"""Announced only if asked for by name, where the guest has a hypervisor."""
 
 _NEEDS: Mapping[str, str] = {
     "sse": "fxsr",

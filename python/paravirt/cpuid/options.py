@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from paravirt.cpuid.features import ALIASES, FEATURES, IMPLEMENTED, needed_by, needs
+from paravirt.cpuid.features import ALIASES, FEATURES, HIDDEN_BY_HYPERVISORS, IMPLEMENTED, needed_by, needs
 from paravirt.cpuid.models import CPU_MODELS, CpuModel, find_model, is_amd
 from paravirt.errors import ConfigurationError, UnknownFeatureError
 
@@ -25,12 +25,13 @@ _IGNORED = frozenset(("host-phys-bits", "migratable"))
 """QEMU's; the software CPU has no width of its own to pass on, and nothing that could not move."""
 
 
-def parse_cpu(text: str, host: Host) -> CpuModel:
+def parse_cpu(text: str, host: Host, *, under_hypervisor: bool = False) -> CpuModel:
     """Return the guest CPU that `--cpu` text describes: a model, then `+feature`, `-feature`, `feature=on|off`,
     `vendor=`, `phys-bits=`, `family=`, `model=`, `stepping=`, `model-id=`.
 
     A feature brings with it what it needs, and takes away with it what needs it; the last word about a feature counts.
-    Raises UnknownFeatureError for a name that does not exist or that the software CPU does not implement, and
+    under_hypervisor: the guest will find a hypervisor, which hides the invariant TSC unless it is asked for by name, as
+    KVM's and Xen's do: a guest that may move must not rely on one TSC, and takes the paravirtual clock. Raises UnknownFeatureError for a name that does not exist or that the software CPU does not implement, and
     ConfigurationError for a value that does not fit, and for features that exclude each other.
     """
     first, *options = (part.strip() for part in text.split(","))
@@ -58,10 +59,13 @@ def parse_cpu(text: str, host: Host) -> CpuModel:
         raise ConfigurationError(
             f"cpu model-id {model.brand!r} is longer than {_BRAND_BYTES} bytes", option="cpu", value=model.brand
         )
+    features = row.default_features(vendor)
+    if under_hypervisor:
+        features -= HIDDEN_BY_HYPERVISORS
     return replace(
         model,
         phys_bits=settings.number("phys-bits", model.phys_bits, 32, 52),
-        features=_switch(row.default_features(vendor), settings.switches),
+        features=_switch(features, settings.switches),
     )
 
 

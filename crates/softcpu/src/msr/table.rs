@@ -121,8 +121,10 @@ const LOW: u64 = 0xFFFF_FFFF;
 const MISC_ENABLE_FIXED: u64 = 1 << 11 | 1 << 12;
 /// IA32_MISC_ENABLE: performance monitoring is available, read-only.
 const MISC_ENABLE_EMON: u64 = 1 << 7;
-/// HWCR: status registers of machine checks can be written (18), TSC frequency select (24).
-const HWCR_WRITABLE: u64 = 1 << 18 | 1 << 24;
+/// HWCR: status registers of machine checks can be written (18).
+const HWCR_WRITABLE: u64 = 1 << 18 | HWCR_TSC_FREQUENCY_SELECT;
+/// HWCR: the TSC counts with the frequency of P0, as ours does from the start; guests call a BIOS broken that leaves it clear.
+const HWCR_TSC_FREQUENCY_SELECT: u64 = 1 << 24;
 /// HWCR: TLB cache disable, flush filter disable, IGNNE emulation.
 const HWCR_IGNORED: u64 = 1 << 3 | 1 << 6 | 1 << 8;
 /// DE_CFG: LFENCE serialises.
@@ -221,7 +223,7 @@ pub static TABLE: &[Row] = &[
     many(msr::AMD_PERF_COUNTER0, msr::AMD_PERF_COUNTER3, if_::amd_counters, COUNTER),
     many(msr::AMD_PERF_COUNTER0, msr::AMD_PERF_COUNTER3, if_::amd, Ignored(0)),
     one(msr::AMD_SYSCFG, if_::amd, Ignored(0)),
-    one(msr::AMD_HWCR, if_::amd, Kept(Kept::Hwcr, 0, Ignoring { writable: HWCR_WRITABLE, ignored: HWCR_IGNORED })),
+    one(msr::AMD_HWCR, if_::amd, Kept(Kept::Hwcr, HWCR_TSC_FREQUENCY_SELECT, Ignoring { writable: HWCR_WRITABLE, ignored: HWCR_IGNORED })),
     one(msr::AMD_CLK_CTL, if_::amd, Ignored(0x2000_0000)),
     one(msr::AMD_NB_CFG, if_::amd, Ignored(0)),
     one(msr::AMD_PATCH_LOADER, if_::amd, Command(if_::all_bits)),
