@@ -36,6 +36,7 @@ from paravirt.machine import Breakpoint, Machine
 from paravirt.memory import GuestMemory
 from paravirt.result import Result, StopReason
 from paravirt.symbols import SymbolTable
+from paravirt.timers import Timer
 from paravirt.trace import Tracer
 from paravirt.vcpu import Vcpu
 
@@ -69,6 +70,7 @@ __all__ = [
     "Result",
     "StopReason",
     "SymbolTable",
+    "Timer",
     "Tracer",
     "UnknownFeatureError",
     "UnknownInterfaceError",

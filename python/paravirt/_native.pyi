@@ -47,6 +47,9 @@ class ExitKind:
     SOFT_RESET: Final = 17
     POWER_OFF: Final = 18
     SUSPEND: Final = 19
+    ALARM: Final = 20
+    END_OF_INTERRUPT: Final = 21
+    """`address` is the vector."""
 
 @final
 class Exit:
@@ -227,6 +230,17 @@ class Vm:
         """(number of bits set in ISR, IRR is empty); for PV EOI."""
     def set_pv_eoi(self, vcpu: int, gpa: int | None) -> None:
         """PV EOI area of a vCPU (a 4-byte word in RAM, 4-byte aligned) or None. The board sets and honours its bit 0."""
+
+    def set_upcall(self, vcpu: int, target: tuple[int, int] | None) -> None:
+        """(vector, GPA of the byte that says whether it is wanted): an interrupt beside the local APIC; or None."""
+    def raise_upcall(self, vcpu: int) -> None:
+        """The byte may have been set: deliver the upcall, once, if it still is when the vCPU can take it."""
+    def watch_end_of_interrupt(self, vcpu: int, vector: int, watched: bool) -> None:
+        """END_OF_INTERRUPT exits for the vector. A reset ends them."""
+    def set_auto_eoi(self, vcpu: int, vector: int, enabled: bool) -> None:
+        """Interrupts with the vector end as soon as they are taken. A reset ends that."""
+    def set_alarm(self, deadline_ns: int | None) -> None:
+        """One ALARM exit when virtual time has reached it. Replaces the last one."""
 
     # -- time
     def now_ns(self) -> int:

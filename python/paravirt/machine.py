@@ -27,6 +27,7 @@ from paravirt.interfaces import make_interfaces
 from paravirt.memory import MIB, GuestMemory, parse_memory_size
 from paravirt.result import Result, StopReason
 from paravirt.symbols import SymbolTable
+from paravirt.timers import Timer, Timers
 from paravirt.trace import Tracer, describe_fixup
 from paravirt.vcpu import CR0_PE, Vcpu
 
@@ -156,6 +157,8 @@ class Machine:
         self._stops: list[_Stop] = []
         self._target: int | None = None
 
+        self._timers = Timers(self._vm)
+        self._end_watchers: dict[tuple[int, int], Callable[[], object]] = {}
         self._tracer = trace
         self._fixup_log = FixUpLog()
         self._router = ExitRouter(self._vm, self.vcpus, trace)
@@ -213,6 +216,8 @@ class Machine:
             (ExitKind.SOFT_RESET, self._on_soft_reset),
             (ExitKind.SUSPEND, self._on_suspend),
             (ExitKind.POWER_OFF, lambda exit: self._end(StopReason.POWER_OFF, exit.vcpu)),
+            (ExitKind.ALARM, self._timers.on_alarm),
+            (ExitKind.END_OF_INTERRUPT, self._on_end_of_interrupt),
         ):
             self._router.set_handler(kind, handler)
 
@@ -287,6 +292,7 @@ class Machine:
 
     def _reset_hardware(self) -> None:
         self._vm.reset(hard=True)
+        self._end_watchers.clear()
         for interface in self.interfaces:
             interface.reset()
 
@@ -430,6 +436,18 @@ class Machine:
             if breakpoint.function is None or breakpoint.function(vcpu) is True:
                 self._end(StopReason.BREAKPOINT, exit.vcpu)
 
+    def _on_end_of_interrupt(self, exit: Exit) -> None:
+        watcher = self._end_watchers.get((exit.vcpu, exit.address))
+        if watcher is not None:
+            watcher()
+
+    def _watch_end_of_interrupt(self, vcpu: int, vector: int, function: Callable[[], object] | None) -> None:
+        if function is None:
+            self._end_watchers.pop((vcpu, vector), None)
+        else:
+            self._end_watchers[vcpu, vector] = function
+        self._vm.watch_end_of_interrupt(vcpu, vector, function is not None)
+
     def _on_reset(self, exit: Exit) -> None:
         if self.reboot:
             self.reset()
@@ -567,6 +585,10 @@ class Machine:
     def apic_ids(self) -> list[int]:
         """Local APIC ids, by vCPU."""
         return self._vm.apic_ids()
+
+    def call_at(self, deadline_ns: int, function: Callable[[], object]) -> Timer:
+        """Call `function()` when virtual time has reached `deadline_ns`, between two instructions of the guest."""
+        return self._timers.call_at(deadline_ns, function)
 
     def deliver_interrupt(self, apic_id: int, vector: int, delivery_mode: int = 0) -> bool:
         """Send an interrupt to a local APIC by its id: fixed (0) or NMI (4). False if there is no such APIC."""

@@ -9,6 +9,8 @@ from paravirt.errors import ConfigurationError, GuestMemoryError
 from paravirt.wide_registers import MM, ST, XMM, YMM, RegisterFile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from paravirt.machine import Machine
 
 __all__ = ["Vcpu"]
@@ -208,6 +210,25 @@ class Vcpu:
     def set_pv_eoi(self, gpa: int | None) -> None:
         """Say where its PV EOI word is (4 bytes in RAM, aligned); None turns it off."""
         self._vm.set_pv_eoi(self.index, gpa)
+
+    def set_upcall(self, vector: int | None, gpa: int = 0) -> None:
+        """Say how it is told of events beside its local APIC, as by Xen's callback vector: `raise_upcall` interrupts it
+        with `vector`, whatever its task priority, if the byte at `gpa` is not 0 when it can take the interrupt. None
+        turns it off, and so does a reset."""
+        self._vm.set_upcall(self.index, None if vector is None else (vector, gpa))
+
+    def raise_upcall(self) -> None:
+        """Deliver the upcall once, unless its byte is 0."""
+        self._vm.raise_upcall(self.index)
+
+    def on_end_of_interrupt(self, vector: int, function: Callable[[], object] | None) -> None:
+        """Call `function()` each time an interrupt with that vector has ended at its local APIC; None to stop that. A
+        reset stops it too."""
+        self.machine._watch_end_of_interrupt(self.index, vector, function)
+
+    def set_auto_eoi(self, vector: int, enabled: bool) -> None:
+        """Let interrupts with that vector end as soon as they are taken (TLFS section 11.5). A reset ends that."""
+        self._vm.set_auto_eoi(self.index, vector, enabled)
 
     def recent_blocks(self) -> list[tuple[int, int, int]]:
         """Return the last basic blocks executed, at most 16, oldest first: (linear address, bytes, instructions)."""

@@ -1,5 +1,6 @@
 //! The board: its devices, how they are made and reset, and what the host does with them.
 
+use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 use std::io::{self, Write};
 
@@ -25,6 +26,7 @@ use crate::reset::ResetPorts;
 use crate::rtc::Rtc;
 use crate::serial::SerialPort;
 use crate::testdev::TestDevice;
+use crate::upcall::Upcall;
 
 /// The most vCPUs a board has: as many as 8-bit APIC ids can name.
 pub const MAX_VCPUS: usize = 255;
@@ -84,6 +86,8 @@ pub struct Board {
     pub(crate) now_ns: u64,
     pub(crate) deadlines: Deadlines,
     pub(crate) stop: Option<StopReason>,
+    /// Stops that only tell somebody above the engine something.
+    pub(crate) notices: VecDeque<StopReason>,
 
     pub(crate) claimed_ports: PortClaims,
     pub(crate) claimed_mmio: RangeSet,
@@ -94,6 +98,7 @@ pub struct Board {
     pub(crate) pending: Vec<Pending>,
     pub(crate) start_up: Vec<StartUp>,
     pub(crate) pv_eoi: Vec<PvEoi>,
+    pub(crate) upcalls: Vec<Upcall>,
     pub(crate) ioapic: IoApic,
     pub(crate) pic: Pic,
 
@@ -120,8 +125,9 @@ pub(crate) const TIMER_PIT: usize = 0;
 pub(crate) const TIMER_RTC: usize = 1;
 pub(crate) const TIMER_ACPI: usize = 2;
 pub(crate) const TIMER_PCI: usize = 3;
+pub(crate) const TIMER_ALARM: usize = 4;
 /// How many such timers there are.
-const OTHER_TIMERS: usize = 4;
+const OTHER_TIMERS: usize = 5;
 
 impl Board {
     /// Make a board, everything as after power-on.
@@ -139,6 +145,7 @@ impl Board {
             now_ns: 0,
             deadlines: Deadlines::new(vcpus + OTHER_TIMERS),
             stop: None,
+            notices: VecDeque::new(),
             claimed_ports: PortClaims::new(),
             claimed_mmio: RangeSet::default(),
             claimed_msrs: RangeSet::default(),
@@ -146,6 +153,7 @@ impl Board {
             pending: vec![Pending::default(); vcpus],
             start_up: (0..vcpus).map(StartUp::new).collect(),
             pv_eoi: vec![PvEoi::default(); vcpus],
+            upcalls: vec![Upcall::default(); vcpus],
             ioapic: IoApic::new(),
             pic: Pic::new(),
             pit: Pit::new(),
@@ -307,6 +315,7 @@ impl Board {
         self.pending.hash(hasher);
         self.start_up.hash(hasher);
         self.pv_eoi.hash(hasher);
+        self.upcalls.hash(hasher);
         self.ioapic.hash(hasher);
         self.pic.hash(hasher);
         self.pit.hash(hasher);

@@ -2,7 +2,7 @@
 
 use vcpu::{Bus, Pending, Reply, StopReason};
 
-use crate::board::{Board, TIMER_ACPI, TIMER_PCI, TIMER_PIT, TIMER_RTC};
+use crate::board::{Board, TIMER_ACPI, TIMER_ALARM, TIMER_PCI, TIMER_PIT, TIMER_RTC};
 use crate::deadlines::NEVER;
 use crate::lapic::{LocalPin, Refused};
 
@@ -136,7 +136,7 @@ impl Bus for Board {
     }
 
     fn take_stop(&mut self) -> Option<StopReason> {
-        self.stop.take()
+        self.stop.take().or_else(|| self.notices.pop_front())
     }
 }
 
@@ -153,6 +153,7 @@ impl Board {
                 Some(TIMER_RTC) => self.rtc_changed(),
                 Some(TIMER_ACPI) => self.acpi_changed(),
                 Some(TIMER_PCI) => self.fire_pci(),
+                Some(TIMER_ALARM) => self.fire_alarm(),
                 Some(_) => self.deadlines.set(timer, NEVER),
             }
         }

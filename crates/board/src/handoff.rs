@@ -123,6 +123,7 @@ impl Board {
 
     fn reset_devices(&mut self) {
         self.pv_eoi_reset();
+        self.upcalls_reset();
         self.ioapic.reset();
         self.pic.reset();
         self.pit = pit::Pit::new();

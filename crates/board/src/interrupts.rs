@@ -35,8 +35,11 @@ impl Board {
     #[inline]
     pub(crate) fn sync(&mut self, vcpu: usize) {
         self.pv_eoi_after_change(vcpu);
+        self.report_ended(vcpu);
         let apic = &self.apics[vcpu];
-        self.pending[vcpu].interrupt = apic.deliverable().is_some() || (self.pic.output() && apic.passes_extint());
+        self.pending[vcpu].interrupt = apic.deliverable().is_some()
+            || (self.pic.output() && apic.passes_extint())
+            || self.upcalls[vcpu].is_raised();
         self.deadlines.set(vcpu, apic.next_event_ns().unwrap_or(NEVER));
     }
 
@@ -227,6 +230,9 @@ impl Board {
     // -- the vCPU's side
 
     pub(crate) fn acknowledge_interrupt(&mut self, vcpu: usize) -> Option<u8> {
+        if let Some(vector) = self.take_upcall(vcpu) {
+            return Some(vector);
+        }
         if self.pic.output() && self.apics[vcpu].passes_extint() {
             let before = self.pic.output();
             let vector = self.pic.acknowledge();

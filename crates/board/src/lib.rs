@@ -36,6 +36,7 @@ mod rtc;
 mod serial;
 mod testdev;
 mod ticks;
+mod upcall;
 
 pub use board::{Board, BoardConfig, MAX_VCPUS, OptionalDevice, OptionalDevices};
 pub use fw_cfg::{Error as FwCfgError, MAX_ITEM_SIZE};

@@ -21,7 +21,8 @@ macro_rules! kinds {
 kinds! {
     HYPERCALL = 0, EXCEPTION = 1, PORT_READ = 2, PORT_WRITE = 3, MMIO_READ = 4, MMIO_WRITE = 5, MSR_READ = 6, MSR_WRITE = 7,
     CPUID = 8, HALT = 9, BREAKPOINT = 10, STEP = 11, SHUTDOWN = 12, DEADLOCK = 13, BUDGET = 14, DEBUG_EXIT = 15, RESET = 16,
-    SOFT_RESET = 17, POWER_OFF = 18, SUSPEND = 19,
+    SOFT_RESET = 17, POWER_OFF = 18, SUSPEND = 19, ALARM = 20,
+    END_OF_INTERRUPT = 21,
 }
 
 /// What a hypercall exit shows of its caller.
@@ -114,6 +115,10 @@ impl Exit {
             EngineExit::Stop(StopReason::Reset) => of(RESET, 0),
             EngineExit::Stop(StopReason::SoftReset) => of(SOFT_RESET, 0),
             EngineExit::Stop(StopReason::Suspend) => of(SUSPEND, 0),
+            EngineExit::Stop(StopReason::Alarm) => of(ALARM, 0),
+            EngineExit::Stop(StopReason::EndOfInterrupt { vcpu, vector }) => {
+                Self { address: vector.into(), ..of(END_OF_INTERRUPT, vcpu) }
+            }
             // The caller of the engine has turned a failing console into an exception already.
             EngineExit::Stop(StopReason::PowerOff | StopReason::HostError) => of(POWER_OFF, 0),
         }

@@ -32,7 +32,7 @@ struct Inner {
     exits: [u64; EXIT_NAMES.len()],
 }
 
-const EXIT_NAMES: [&str; 20] = [
+const EXIT_NAMES: [&str; 22] = [
     "hypercall",
     "exception",
     "port_read",
@@ -53,6 +53,8 @@ const EXIT_NAMES: [&str; 20] = [
     "soft_reset",
     "power_off",
     "suspend",
+    "alarm",
+    "end_of_interrupt",
 ];
 
 /// A machine on the software engine.
@@ -641,6 +643,31 @@ impl Vm {
     #[pyo3(signature = (vcpu, gpa))]
     fn set_pv_eoi(&self, vcpu: usize, gpa: Option<u64>) -> PyResult<()> {
         self.lock_for(vcpu)?.board.set_pv_eoi(vcpu, gpa);
+        Ok(())
+    }
+
+    fn set_upcall(&self, vcpu: usize, target: Option<(u8, u64)>) -> PyResult<()> {
+        self.lock_for(vcpu)?.board.set_upcall(vcpu, target);
+        Ok(())
+    }
+
+    fn raise_upcall(&self, vcpu: usize) -> PyResult<()> {
+        self.lock_for(vcpu)?.board.raise_upcall(vcpu);
+        Ok(())
+    }
+
+    fn watch_end_of_interrupt(&self, vcpu: usize, vector: u8, watched: bool) -> PyResult<()> {
+        self.lock_for(vcpu)?.board.watch_end_of_interrupt(vcpu, vector, watched);
+        Ok(())
+    }
+
+    fn set_auto_eoi(&self, vcpu: usize, vector: u8, enabled: bool) -> PyResult<()> {
+        self.lock_for(vcpu)?.board.set_auto_eoi(vcpu, vector, enabled);
+        Ok(())
+    }
+
+    fn set_alarm(&self, deadline_ns: Option<u64>) -> PyResult<()> {
+        self.lock()?.board.set_alarm(deadline_ns);
         Ok(())
     }
 

@@ -13,6 +13,15 @@ pub enum StopReason {
     Suspend,
     /// Power-off (ACPI S5, Bochs' shutdown port).
     PowerOff,
+    /// The time that an interface above asked to be called at has come.
+    Alarm,
+    /// An interrupt has ended that an interface above watches.
+    EndOfInterrupt {
+        /// On which vCPU.
+        vcpu: usize,
+        /// Its vector.
+        vector: u8,
+    },
     /// A device could not do its work on the host, for example the console's stream is closed.
     HostError,
 }

@@ -31,7 +31,9 @@ def parse_cpu(text: str, host: Host, *, under_hypervisor: bool = False) -> CpuMo
 
     A feature brings with it what it needs, and takes away with it what needs it; the last word about a feature counts.
     under_hypervisor: the guest will find a hypervisor, which hides the invariant TSC unless it is asked for by name, as
-    KVM's and Xen's do: a guest that may move must not rely on one TSC, and takes the paravirtual clock. Raises UnknownFeatureError for a name that does not exist or that the software CPU does not implement, and
+    KVM and Xen do: a guest that may move must not rely on one TSC, and takes the paravirtual clock.
+
+    Raises UnknownFeatureError for a name that does not exist or that the software CPU does not implement, and
     ConfigurationError for a value that does not fit, and for features that exclude each other.
     """
     first, *options = (part.strip() for part in text.split(","))

@@ -95,6 +95,11 @@ pub struct LocalApic {
     irr: VectorSet,
     isr: VectorSet,
     tmr: VectorSet,
+    /// Vectors whose interrupts end when they are taken, those whose ends somebody wants to know, and which of these have
+    /// ended.
+    auto_eoi: VectorSet,
+    watched: VectorSet,
+    ended: VectorSet,
     esr: u32,
     /// Errors since the last write to ESR.
     errors: u32,
@@ -119,6 +124,9 @@ impl LocalApic {
             irr: VectorSet::default(),
             isr: VectorSet::default(),
             tmr: VectorSet::default(),
+            auto_eoi: VectorSet::default(),
+            watched: VectorSet::default(),
+            ended: VectorSet::default(),
             esr: 0,
             errors: 0,
             icr: 0,
@@ -234,7 +242,11 @@ impl LocalApic {
         self.expire_timer(now_ns);
         let vector = self.deliverable()?;
         self.irr.remove(vector);
-        self.isr.insert(vector);
+        if self.auto_eoi.contains(vector) {
+            self.note_end(vector);
+        } else {
+            self.isr.insert(vector);
+        }
         Some(vector)
     }
 
@@ -242,8 +254,38 @@ impl LocalApic {
     pub fn end_of_interrupt(&mut self) -> Option<u8> {
         let vector = self.isr.highest()?;
         self.isr.remove(vector);
+        self.note_end(vector);
         let broadcast = self.tmr.contains(vector) && self.svr & SVR_SUPPRESS_EOI_BROADCAST == 0;
         broadcast.then_some(vector)
+    }
+
+    fn note_end(&mut self, vector: u8) {
+        if self.watched.contains(vector) {
+            self.ended.insert(vector);
+        }
+    }
+
+    /// A watched vector whose interrupt has ended since the last call.
+    #[inline]
+    pub fn take_ended(&mut self) -> Option<u8> {
+        let vector = self.ended.highest()?;
+        self.ended.remove(vector);
+        Some(vector)
+    }
+
+    /// Remember the ends of interrupts with this vector for [`LocalApic::take_ended`].
+    pub fn watch_end(&mut self, vector: u8, watched: bool) {
+        self.watched.set(vector, watched);
+    }
+
+    /// Interrupts with this vector end when they are taken.
+    pub fn set_auto_eoi(&mut self, vector: u8, enabled: bool) {
+        self.auto_eoi.set(vector, enabled);
+    }
+
+    /// Nobody watches any more, and nothing ends by itself.
+    pub fn forget_watches(&mut self) {
+        (self.auto_eoi, self.watched, self.ended) = Default::default();
     }
 
     /// Number of interrupts in service, and whether none is requested.

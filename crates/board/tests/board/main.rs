@@ -6,6 +6,7 @@ mod ports;
 mod power;
 mod pv_eoi;
 mod timers;
+mod upcall;
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::Hasher;
