@@ -254,7 +254,18 @@ impl Board {
     /// Bytes for the guest to receive from the serial port.
     pub fn console_input(&mut self, bytes: &[u8]) {
         self.serial.receive(bytes);
-        self.serial_interrupt();
+        self.serial_changed();
+    }
+
+    /// A break on the serial port's wire, behind all input.
+    pub fn console_break(&mut self) {
+        self.serial.receive_break();
+        self.serial_changed();
+    }
+
+    /// How many bytes of input the guest would take from the serial port now; 0 if it does not listen.
+    pub fn console_room(&self) -> usize {
+        self.serial.input_room()
     }
 
     /// Where the debug consoles (ports 0xE9 and 0x402) write, as [`Board::set_console`].

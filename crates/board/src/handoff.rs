@@ -131,6 +131,7 @@ impl Board {
         self.acpi_pm = Default::default();
         self.pci.reset();
         self.serial.reset();
+        self.serial_changed();
         self.fw_cfg.reset();
         self.i8042 = crate::i8042::I8042::new();
         self.reset_ports.reset();

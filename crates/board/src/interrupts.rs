@@ -261,11 +261,10 @@ impl Board {
 
     // -- devices
 
-    /// Pass the serial port's interrupt on, if it has one.
-    pub(crate) fn serial_interrupt(&mut self) {
-        if self.serial.take_interrupt() {
-            self.pulse_irq(serial::IRQ);
-        }
+    /// The serial port was read or written, or has received something.
+    pub(crate) fn serial_changed(&mut self) {
+        let level = self.serial.interrupt_line();
+        self.set_irq(serial::IRQ.into(), level);
     }
 
     /// FERR# or the latch behind it has changed.

@@ -36,6 +36,7 @@ mod rtc;
 mod serial;
 mod testdev;
 mod ticks;
+mod uart;
 mod upcall;
 
 pub use board::{Board, BoardConfig, MAX_VCPUS, OptionalDevice, OptionalDevices};

@@ -68,7 +68,7 @@ impl Board {
         match port {
             serial::FIRST_PORT..=serial::LAST_PORT => {
                 let value = self.serial.read(port);
-                self.serial_interrupt();
+                self.serial_changed();
                 value
             }
             pic::MASTER_COMMAND
@@ -183,7 +183,7 @@ impl Board {
         if self.serial.write(port, value).is_err() {
             self.request_stop(StopReason::HostError);
         }
-        self.serial_interrupt();
+        self.serial_changed();
     }
 
     fn write_acpi(&mut self, port: u16, value: u8) {

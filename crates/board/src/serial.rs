@@ -1,15 +1,11 @@
-//! The first serial port: a 16550A at 0x3F8, interrupt 4. The chip is `vm-superio`'s; this file adds what surrounds it: an
-//! input queue of any length, and the host's end of the wire.
+//! The first serial port: a 16550A at 0x3F8, interrupt 4, and the host's end of its wire: where output goes, and a queue of
+//! input that gives the chip no more than it can take, as a wire with flow control.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
-use vm_superio::Trigger;
-use vm_superio::serial::{Error, NoEvents, Serial, SerialState};
 
 use crate::output::Output;
+use crate::uart::Uart;
 
 /// The port's registers.
 pub const FIRST_PORT: u16 = 0x3F8;
@@ -17,26 +13,29 @@ pub const LAST_PORT: u16 = 0x3FF;
 /// The port's interrupt line.
 pub const IRQ: u8 = 4;
 
-/// Remembers that the chip asked for an interrupt.
-#[derive(Debug, Default)]
-struct InterruptRequest(AtomicBool);
+const DATA: u16 = FIRST_PORT;
+const LINE_STATUS: u16 = FIRST_PORT + 5;
+/// So many times the line status was read twice with nothing between: the guest waits for input. One that prints reads it
+/// once for each byte, as the transmitter is always empty.
+const WAITING_POLLS: u8 = 8;
 
-impl Trigger for InterruptRequest {
-    type E = Infallible;
-
-    fn trigger(&self) -> Result<(), Infallible> {
-        self.0.store(true, Relaxed);
-        Ok(())
-    }
+/// What waits on the wire.
+#[derive(Clone, Copy, Debug, Hash)]
+enum Signal {
+    Byte(u8),
+    Break,
 }
-
-type Chip = Serial<InterruptRequest, NoEvents, Output>;
 
 /// The serial port.
 pub struct SerialPort {
-    chip: Chip,
-    /// What does not fit into the chip's FIFO yet.
-    input: VecDeque<u8>,
+    chip: Uart,
+    /// What does not fit into the chip yet.
+    input: VecDeque<Signal>,
+    /// Repeated reads of the line status since the port was set up, up to [`WAITING_POLLS`].
+    polls: u8,
+    /// The last access was a read of the line status.
+    polled: bool,
+    output: Output,
 }
 
 /// The host cannot take the guest's output; the reason is with [`Output::take_error`].
@@ -45,95 +44,85 @@ pub struct OutputFailed;
 
 impl SerialPort {
     pub fn new() -> Self {
-        Self { chip: Serial::new(InterruptRequest::default(), Output::default()), input: VecDeque::new() }
+        Self { chip: Uart::new(), input: VecDeque::new(), polls: 0, polled: false, output: Output::default() }
     }
 
     /// RESET. The wire, and what waits on it, stays.
     pub fn reset(&mut self) {
-        let output = std::mem::take(self.chip.writer_mut());
-        self.chip = Serial::new(InterruptRequest::default(), output);
+        self.chip = Uart::new();
+        (self.polls, self.polled) = (0, false);
     }
 
     /// The host's end of the wire.
     pub fn output(&mut self) -> &mut Output {
-        self.chip.writer_mut()
+        &mut self.output
     }
 
     /// Bytes for the guest to receive.
     pub fn receive(&mut self, bytes: &[u8]) {
-        self.input.extend(bytes);
-        self.fill_fifo();
+        self.input.extend(bytes.iter().map(|&byte| Signal::Byte(byte)));
+        self.fill_chip();
     }
 
-    fn fill_fifo(&mut self) {
-        let count = self.chip.fifo_capacity().min(self.input.len());
-        let (front, _) = self.input.as_slices();
-        let chunk = &front[..count.min(front.len())];
-        // In loop-back mode the chip takes nothing; what it has not taken stays in the queue.
-        let taken = self.chip.enqueue_raw_bytes(chunk).unwrap_or(0);
-        self.input.drain(..taken);
+    /// A break on the wire, behind what waits.
+    pub fn receive_break(&mut self) {
+        self.input.push_back(Signal::Break);
+        self.fill_chip();
     }
 
-    /// Whether the chip asked for an interrupt since the last call: a pulse on its line.
-    pub fn take_interrupt(&mut self) -> bool {
-        self.chip.interrupt_evt().0.swap(false, Relaxed)
+    /// How many bytes the guest would take now. 0 while it does not listen: a driver that starts reads the data register
+    /// to clear it, and what it was sent before is lost.
+    pub fn input_room(&self) -> usize {
+        let listens = self.chip.interrupts_on_input() || self.polls == WAITING_POLLS;
+        if listens && self.input.is_empty() { self.chip.room() } else { 0 }
+    }
+
+    fn fill_chip(&mut self) {
+        while self.chip.room() > 0
+            && let Some(signal) = self.input.pop_front()
+        {
+            match signal {
+                Signal::Byte(byte) => self.chip.receive(byte),
+                Signal::Break => self.chip.receive_break(),
+            }
+        }
+    }
+
+    /// Level of the interrupt line.
+    pub fn interrupt_line(&self) -> bool {
+        self.chip.interrupt_line()
     }
 
     pub fn read(&mut self, port: u16) -> u8 {
-        let value = self.chip.read(register(port));
-        if !self.input.is_empty() {
-            self.fill_fifo();
+        let polls = port == LINE_STATUS;
+        if polls && self.polled {
+            self.polls = WAITING_POLLS.min(self.polls + 1);
         }
+        self.polled = polls;
+        let value = self.chip.read(port - FIRST_PORT);
+        self.fill_chip();
         value
     }
 
     /// # Errors
     /// If the host cannot take the byte.
     pub fn write(&mut self, port: u16, value: u8) -> Result<(), OutputFailed> {
-        let result = self.chip.write(register(port), value);
-        if !self.input.is_empty() {
-            self.fill_fifo();
+        self.polled = false;
+        if port != DATA {
+            self.polls = 0;
         }
-        match result {
-            Err(Error::IOError(_)) => Err(OutputFailed),
-            // A trigger cannot fail, and the chip drops what its FIFO cannot hold, as hardware does.
-            Ok(()) | Err(Error::Trigger(_) | Error::FullFifo) => Ok(()),
+        let sent = self.chip.write(port - FIRST_PORT, value);
+        self.fill_chip();
+        match sent {
+            Some(byte) if !self.output.put(byte) => Err(OutputFailed),
+            _ => Ok(()),
         }
     }
 }
 
-fn register(port: u16) -> u8 {
-    (port & 7) as u8
-}
-
 impl Hash for SerialPort {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        let SerialState {
-            baud_divisor_low,
-            baud_divisor_high,
-            interrupt_enable,
-            interrupt_identification,
-            line_control,
-            line_status,
-            modem_control,
-            modem_status,
-            scratch,
-            in_buffer,
-        } = self.chip.state();
-        [
-            baud_divisor_low,
-            baud_divisor_high,
-            interrupt_enable,
-            interrupt_identification,
-            line_control,
-            line_status,
-            modem_control,
-            modem_status,
-            scratch,
-        ]
-        .hash(hasher);
-        in_buffer.hash(hasher);
-        self.input.hash(hasher);
+        (&self.chip, &self.input, self.polls, self.polled).hash(hasher);
     }
 }
 
@@ -141,10 +130,13 @@ impl Hash for SerialPort {
 mod tests {
     use super::*;
 
-    const DATA: u16 = 0x3F8;
-    const INTERRUPT_ENABLE: u16 = 0x3F9;
-    const MODEM_CONTROL: u16 = 0x3FC;
-    const LINE_STATUS: u16 = 0x3FD;
+    const INTERRUPT_ENABLE: u16 = FIRST_PORT + 1;
+    const FIFO_CONTROL: u16 = FIRST_PORT + 2;
+    const MODEM_CONTROL: u16 = FIRST_PORT + 4;
+
+    fn read_all(port: &mut SerialPort) -> Vec<u8> {
+        std::iter::from_fn(|| (port.read(LINE_STATUS) & 1 != 0).then(|| port.read(DATA))).collect()
+    }
 
     #[test]
     fn what_the_guest_prints_is_captured_without_change() {
@@ -158,24 +150,26 @@ mod tests {
 
     #[test]
     fn input_longer_than_the_fifo_arrives_whole() {
-        let mut port = SerialPort::new();
-        let sent: Vec<u8> = (0..=255).collect();
-        port.receive(&sent);
-        let mut received = Vec::new();
-        while port.read(LINE_STATUS) & 1 != 0 {
-            received.push(port.read(DATA));
+        for fifo_control in [0, 1] {
+            let mut port = SerialPort::new();
+            port.write(FIFO_CONTROL, fifo_control).unwrap();
+            let sent: Vec<u8> = (0..=255).collect();
+            port.receive(&sent);
+            assert_eq!(read_all(&mut port), sent);
         }
-        assert_eq!(received, sent);
     }
 
     #[test]
-    fn input_interrupts_once_enabled() {
+    fn the_interrupt_stays_while_there_is_input() {
         let mut port = SerialPort::new();
-        port.receive(b"x");
-        assert!(!port.take_interrupt());
+        port.receive(b"xy");
+        assert!(!port.interrupt_line());
         port.write(INTERRUPT_ENABLE, 1).unwrap();
-        assert!(port.take_interrupt());
-        assert!(!port.take_interrupt());
+        for _ in 0..2 {
+            assert!(port.interrupt_line());
+            port.read(DATA);
+        }
+        assert!(!port.interrupt_line());
     }
 
     #[test]
@@ -188,5 +182,40 @@ mod tests {
         port.write(MODEM_CONTROL, 0).unwrap();
         assert_eq!(port.read(DATA), b'w');
         assert!(port.output().take_captured().is_empty());
+    }
+
+    #[test]
+    fn there_is_room_for_a_guest_that_listens() {
+        let mut port = SerialPort::new();
+        assert_eq!(port.input_room(), 0);
+        port.write(INTERRUPT_ENABLE, 1).unwrap();
+        assert_eq!(port.input_room(), 1);
+        port.write(FIFO_CONTROL, 1).unwrap();
+        assert_eq!(port.input_room(), 16);
+        port.receive(&[0; 20]);
+        assert_eq!(port.input_room(), 0);
+    }
+
+    #[test]
+    fn polling_is_listening_and_printing_is_not() {
+        let mut port = SerialPort::new();
+        for _ in 0..100 {
+            port.read(LINE_STATUS);
+            port.write(DATA, b'.').unwrap();
+        }
+        assert_eq!(port.input_room(), 0);
+        for _ in 0..=WAITING_POLLS {
+            port.read(LINE_STATUS);
+        }
+        assert_eq!(port.input_room(), 1);
+    }
+
+    #[test]
+    fn a_break_arrives_behind_the_bytes_before_it() {
+        let mut port = SerialPort::new();
+        port.receive(b"a");
+        port.receive_break();
+        assert_eq!((port.read(LINE_STATUS) & 0x11, port.read(DATA)), (0x01, b'a'));
+        assert_eq!((port.read(LINE_STATUS) & 0x11, port.read(DATA)), (0x11, 0));
     }
 }
