@@ -50,6 +50,7 @@ class ExitKind:
     ALARM: Final = 20
     END_OF_INTERRUPT: Final = 21
     """`address` is the vector."""
+    IDLE: Final = 22
 
 @final
 class Exit:
@@ -68,7 +69,8 @@ class Exit:
         """Bytes of a port or MMIO access."""
     @property
     def value(self) -> int:
-        """What is written; an exception's error code; a CPUID subleaf; what was written to `isa-debug-exit`."""
+        """What is written; an exception's error code; a CPUID subleaf; what was written to `isa-debug-exit`; when idle time
+        ends, in ns of virtual time, 2**64-1 if only something from outside can end it."""
     @property
     def has_error_code(self) -> bool: ...
     @property
@@ -166,6 +168,8 @@ class Vm:
     def intercept_exception(self, vector: int, enabled: bool) -> None: ...
     def intercept_cpuid(self, enabled: bool) -> None: ...
     def intercept_halt(self, enabled: bool) -> None: ...
+    def intercept_idle(self, enabled: bool) -> None:
+        """Exit IDLE when every vCPU sleeps, instead of skipping the time; the caller waits, and lets it pass by `pass_time`."""
     def claim_ports(self, first: int, last: int) -> None:
         """I/O ports first..=last exit to the caller, whatever device of the board is there."""
     def claim_msrs(self, first: int, last: int) -> None: ...
@@ -245,6 +249,9 @@ class Vm:
     # -- time
     def now_ns(self) -> int:
         """Virtual time since power-on."""
+    def pass_time(self, until_ns: int) -> None:
+        """Let virtual time pass without anybody running. Not beyond the end of the IDLE exit that it answers: timers in
+        between would come late. Nothing happens if it is later already."""
     def tsc(self, vcpu: int) -> int: ...
     def tsc_offset(self, vcpu: int) -> int:
         """Guest TSC minus reference TSC, modulo 2**64."""
@@ -255,7 +262,12 @@ class Vm:
     def set_console_fd(self, fd: int | None) -> None:
         """Where serial port 1 writes, unbuffered. None: keep it for `take_console`. The fd stays the caller's."""
     def take_console(self) -> bytes: ...
-    def console_input(self, data: bytes) -> None: ...
+    def console_input(self, data: bytes) -> None:
+        """Bytes for serial port 1 to receive, queued without limit."""
+    def console_break(self) -> None:
+        """A break on its wire, behind all input."""
+    def console_room(self) -> int:
+        """How many bytes of input the guest would take now; 0 while it does not listen, or has not taken all it was sent."""
     def set_fw_cfg(self, key: int, data: bytes) -> None:
         """Content of a fw_cfg item, at most 1 MiB."""
     def set_cmos(self, index: int, value: int) -> None: ...

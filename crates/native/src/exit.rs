@@ -22,7 +22,7 @@ kinds! {
     HYPERCALL = 0, EXCEPTION = 1, PORT_READ = 2, PORT_WRITE = 3, MMIO_READ = 4, MMIO_WRITE = 5, MSR_READ = 6, MSR_WRITE = 7,
     CPUID = 8, HALT = 9, BREAKPOINT = 10, STEP = 11, SHUTDOWN = 12, DEADLOCK = 13, BUDGET = 14, DEBUG_EXIT = 15, RESET = 16,
     SOFT_RESET = 17, POWER_OFF = 18, SUSPEND = 19, ALARM = 20,
-    END_OF_INTERRUPT = 21,
+    END_OF_INTERRUPT = 21, IDLE = 22,
 }
 
 /// What a hypercall exit shows of its caller.
@@ -109,6 +109,7 @@ impl Exit {
             EngineExit::Breakpoint { vcpu } => of(BREAKPOINT, vcpu),
             EngineExit::Step { vcpu } => of(STEP, vcpu),
             EngineExit::Shutdown { vcpu } => of(SHUTDOWN, vcpu),
+            EngineExit::Idle { until_ns } => Self { value: until_ns.unwrap_or(u64::MAX), ..of(IDLE, 0) },
             EngineExit::Deadlock => of(DEADLOCK, 0),
             EngineExit::Budget => of(BUDGET, 0),
             EngineExit::Stop(StopReason::DebugExit(value)) => Self { value: value.into(), ..of(DEBUG_EXIT, 0) },

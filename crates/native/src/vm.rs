@@ -32,7 +32,7 @@ struct Inner {
     exits: [u64; EXIT_NAMES.len()],
 }
 
-const EXIT_NAMES: [&str; 22] = [
+const EXIT_NAMES: [&str; 23] = [
     "hypercall",
     "exception",
     "port_read",
@@ -55,6 +55,7 @@ const EXIT_NAMES: [&str; 22] = [
     "suspend",
     "alarm",
     "end_of_interrupt",
+    "idle",
 ];
 
 /// A machine on the software engine.
@@ -375,6 +376,11 @@ impl Vm {
         Ok(())
     }
 
+    fn intercept_idle(&self, enabled: bool) -> PyResult<()> {
+        self.lock()?.engine.intercept_idle(enabled);
+        Ok(())
+    }
+
     fn claim_ports(&self, first: u16, last: u16) -> PyResult<()> {
         self.lock()?.board.claim_ports(first, last);
         Ok(())
@@ -677,6 +683,11 @@ impl Vm {
         Ok(self.lock()?.engine.now_ns())
     }
 
+    fn pass_time(&self, until_ns: u64) -> PyResult<()> {
+        self.lock()?.engine.sleep_until(until_ns);
+        Ok(())
+    }
+
     fn tsc(&self, vcpu: usize) -> PyResult<u64> {
         let inner = self.lock_for(vcpu)?;
         let reference = inner.engine.clock().ns_to_tsc(inner.engine.now_ns());
@@ -709,6 +720,15 @@ impl Vm {
     fn console_input(&self, data: &[u8]) -> PyResult<()> {
         self.lock()?.board.console_input(data);
         Ok(())
+    }
+
+    fn console_break(&self) -> PyResult<()> {
+        self.lock()?.board.console_break();
+        Ok(())
+    }
+
+    fn console_room(&self) -> PyResult<usize> {
+        Ok(self.lock()?.board.console_room())
     }
 
     fn set_fw_cfg(&self, key: u16, data: &[u8]) -> PyResult<()> {

@@ -147,6 +147,7 @@ pub struct Engine {
     /// The breakpoint at which the vCPU stopped last: it goes on past it.
     passed_breakpoint: Option<(usize, u64)>,
     intercept_halt: bool,
+    intercept_idle: bool,
     statistics: Statistics,
 }
 
@@ -205,6 +206,7 @@ impl Engine {
             breakpoint_pages: 0,
             passed_breakpoint: None,
             intercept_halt: false,
+            intercept_idle: false,
             statistics: Statistics::default(),
         };
         engine.slice_end = engine.draw_slice();
@@ -264,6 +266,10 @@ impl Engine {
     /// Make HLT exit.
     pub fn intercept_halt(&mut self, enabled: bool) {
         self.intercept_halt = enabled;
+    }
+    /// Make idle time exit, for somebody above who waits for input or for the wall clock, instead of being skipped.
+    pub fn intercept_idle(&mut self, enabled: bool) {
+        self.intercept_idle = enabled;
     }
     /// Change the silicon beneath all vCPUs.
     pub fn set_host(&mut self, host: HostVendor) {
@@ -519,11 +525,14 @@ impl Engine {
         let since = *self.asleep_since_ns.get_or_insert(now);
         let deaf = self.cpus.iter().all(|cpu| cpu.system_flags & rflags::IF == 0);
         match bus.next_event_ns() {
-            Some(event) if !(deaf && now - since > DEADLOCK_NS) => {
+            _ if deaf && now - since > DEADLOCK_NS => Some(Exit::Deadlock),
+            None if deaf => Some(Exit::Deadlock),
+            until_ns if self.intercept_idle => Some(Exit::Idle { until_ns }),
+            Some(event) => {
                 self.skipped_ns += event.saturating_sub(now).max(1);
                 None
             }
-            _ => Some(Exit::Deadlock),
+            None => Some(Exit::Deadlock),
         }
     }
 

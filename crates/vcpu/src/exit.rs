@@ -59,6 +59,9 @@ pub enum Exit {
     Step { vcpu: usize },
     /// Triple fault.
     Shutdown { vcpu: usize },
+    /// Every vCPU sleeps, when intercepted. `until_ns`: when the next timer fires; `None`: only something from outside can
+    /// wake one.
+    Idle { until_ns: Option<u64> },
     /// Every vCPU is halted and nothing can wake one.
     Deadlock,
     /// The instruction budget of this call is used up.
