@@ -13,6 +13,7 @@ use crate::coprocessor::Coprocessor;
 use crate::deadlines::Deadlines;
 use crate::debug_exit::ShutdownPort;
 use crate::fw_cfg::{self, FwCfg};
+use crate::hpet::Hpet;
 use crate::i8042::I8042;
 use crate::interrupts::StartUp;
 use crate::ioapic::IoApic;
@@ -105,6 +106,7 @@ pub struct Board {
     pub(crate) pit: Pit,
     pub(crate) rtc: Rtc,
     pub(crate) acpi_pm: AcpiPm,
+    pub(crate) hpet: Hpet,
     pub(crate) pci: Pci,
     /// Interrupt lines that PCI functions pull, one bit each.
     pub(crate) pci_irqs: u32,
@@ -126,8 +128,9 @@ pub(crate) const TIMER_RTC: usize = 1;
 pub(crate) const TIMER_ACPI: usize = 2;
 pub(crate) const TIMER_PCI: usize = 3;
 pub(crate) const TIMER_ALARM: usize = 4;
+pub(crate) const TIMER_HPET: usize = 5;
 /// How many such timers there are.
-const OTHER_TIMERS: usize = 5;
+const OTHER_TIMERS: usize = 6;
 
 impl Board {
     /// Make a board, everything as after power-on.
@@ -159,6 +162,7 @@ impl Board {
             pit: Pit::new(),
             rtc: Rtc::new(config.start_unix_ns),
             acpi_pm: AcpiPm::default(),
+            hpet: Hpet::default(),
             pci,
             pci_irqs: 0,
             serial: SerialPort::new(),
@@ -332,6 +336,7 @@ impl Board {
         self.pit.hash(hasher);
         self.rtc.hash(hasher);
         self.acpi_pm.hash(hasher);
+        self.hpet.hash(hasher);
         self.pci.hash(hasher);
         self.pci_irqs.hash(hasher);
         self.serial.hash(hasher);

@@ -2,7 +2,7 @@
 
 use vcpu::{Bus, Pending, Reply, StopReason};
 
-use crate::board::{Board, TIMER_ACPI, TIMER_ALARM, TIMER_PCI, TIMER_PIT, TIMER_RTC};
+use crate::board::{Board, TIMER_ACPI, TIMER_ALARM, TIMER_HPET, TIMER_PCI, TIMER_PIT, TIMER_RTC};
 use crate::deadlines::NEVER;
 use crate::lapic::{LocalPin, Refused};
 
@@ -152,6 +152,7 @@ impl Board {
                 Some(TIMER_PIT) => self.fire_pit(),
                 Some(TIMER_RTC) => self.rtc_changed(),
                 Some(TIMER_ACPI) => self.acpi_changed(),
+                Some(TIMER_HPET) => self.fire_hpet(),
                 Some(TIMER_PCI) => self.fire_pci(),
                 Some(TIMER_ALARM) => self.fire_alarm(),
                 Some(_) => self.deadlines.set(timer, NEVER),

@@ -109,6 +109,7 @@ impl Board {
         self.acpi_pm.note_wake();
         self.rtc_changed();
         self.acpi_changed();
+        self.hpet_changed();
     }
 
     fn reset_vcpu(&mut self, vcpu: usize, kind: ResetKind) {
@@ -129,6 +130,7 @@ impl Board {
         self.pit = pit::Pit::new();
         self.rtc.reset();
         self.acpi_pm = Default::default();
+        self.hpet = Default::default();
         self.pci.reset();
         self.serial.reset();
         self.serial_changed();

@@ -3,8 +3,9 @@
 
 use vcpu::Pending;
 
-use crate::board::{Board, TIMER_ACPI, TIMER_PIT, TIMER_RTC};
+use crate::board::{Board, TIMER_ACPI, TIMER_HPET, TIMER_PIT, TIMER_RTC};
 use crate::deadlines::NEVER;
+use crate::hpet::Signal;
 use crate::ioapic::PinSet;
 use crate::lapic::{DeliveryMode, Destination, Effect, LocalPin, LocalSignal, Message, Mode};
 use crate::{acpi_pm, coprocessor, pit, rtc, serial};
@@ -276,7 +277,9 @@ impl Board {
     /// The real-time clock was read or written, or has something due.
     pub(crate) fn rtc_changed(&mut self) {
         let level = self.rtc.irq_level(self.now_ns);
-        self.set_irq(rtc::IRQ.into(), level);
+        if !self.hpet.replaces_legacy() {
+            self.set_irq(rtc::IRQ.into(), level);
+        }
         let deadline = self.rtc.next_event_ns(self.now_ns);
         self.deadlines.set(self.apics.len() + TIMER_RTC, deadline.unwrap_or(NEVER));
     }
@@ -289,10 +292,36 @@ impl Board {
         self.deadlines.set(self.apics.len() + TIMER_ACPI, deadline.unwrap_or(NEVER));
     }
 
+    /// A timer of the HPET is due.
+    pub(crate) fn fire_hpet(&mut self) {
+        self.hpet.expire(self.now_ns);
+        self.hpet_changed();
+    }
+
+    /// The HPET was written, or something is due there: while it replaces the 8254 and the real-time clock their interrupts
+    /// lead nowhere.
+    pub(crate) fn hpet_changed(&mut self) {
+        for signal in self.hpet.take_signals() {
+            match signal {
+                Signal::Pulse(line) => {
+                    self.set_irq(line, true);
+                    self.set_irq(line, false);
+                }
+                Signal::Level(line, level) => self.set_irq(line, level),
+            }
+        }
+        let deadline = self.hpet.next_event_ns().unwrap_or(NEVER);
+        self.deadlines.set(self.apics.len() + TIMER_HPET, deadline);
+        self.pit_changed();
+        self.rtc_changed();
+    }
+
     /// The output of the interval timer's channel 0 may have changed by a write.
     pub(crate) fn pit_changed(&mut self) {
-        let level = self.pit.irq_level(self.now_ns);
-        self.set_irq(pit::IRQ.into(), level);
+        if !self.hpet.replaces_legacy() {
+            let level = self.pit.irq_level(self.now_ns);
+            self.set_irq(pit::IRQ.into(), level);
+        }
         self.schedule_pit();
     }
 
@@ -304,10 +333,10 @@ impl Board {
     }
 
     /// Let the interval timer wake us for its next edge, unless the edge would change nothing: latched already by the 8259,
-    /// and masked at the I/O APIC.
+    /// and masked at the I/O APIC; or it goes nowhere.
     pub(crate) fn schedule_pit(&mut self) {
         let matters = !self.pic.is_latched(pit::IRQ) || self.ioapic.is_open(TIMER_PIN);
-        let deadline = if matters { self.pit.next_irq_ns(self.now_ns) } else { None };
+        let deadline = if matters && !self.hpet.replaces_legacy() { self.pit.next_irq_ns(self.now_ns) } else { None };
         self.deadlines.set(self.apics.len() + TIMER_PIT, deadline.unwrap_or(NEVER));
     }
 }

@@ -18,6 +18,7 @@ mod deadlines;
 mod debug_exit;
 mod fw_cfg;
 mod handoff;
+mod hpet;
 mod i8042;
 mod interrupts;
 mod ioapic;

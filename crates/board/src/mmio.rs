@@ -2,7 +2,7 @@
 
 use crate::board::Board;
 use crate::pci::Space;
-use crate::{ioapic, testdev};
+use crate::{hpet, ioapic, testdev};
 
 /// All ones in `size` bytes, 1 to 8: what nobody answers reads as.
 pub fn all_ones(size: usize) -> u64 {
@@ -20,6 +20,9 @@ impl Board {
         if let Some(offset) = offset_in(gpa, ioapic::ADDRESS, ioapic::SIZE) {
             return u64::from(self.ioapic.read(offset)) & all_ones(size);
         }
+        if let Some(offset) = offset_in(gpa, hpet::ADDRESS, hpet::SIZE) {
+            return self.hpet.read(offset, size, self.now_ns);
+        }
         if let Some(offset) = offset_in(gpa, testdev::MEMORY_ADDRESS, testdev::MEMORY_SIZE)
             && self.devices.test_device
         {
@@ -33,6 +36,9 @@ impl Board {
             let pins = self.ioapic.write(offset, value as u32);
             self.service_pins(pins);
             self.schedule_pit();
+        } else if let Some(offset) = offset_in(gpa, hpet::ADDRESS, hpet::SIZE) {
+            self.hpet.write(offset, size, value, self.now_ns);
+            self.hpet_changed();
         } else if let Some(offset) = offset_in(gpa, testdev::MEMORY_ADDRESS, testdev::MEMORY_SIZE)
             && self.devices.test_device
         {

@@ -1,6 +1,6 @@
-"""ACPI tables of the board: RSDP, RSDT, XSDT, FADT, FACS, MADT, WAET, and the DSDT of `acpi_dsdt`.
+"""ACPI tables of the board: RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, WAET, and the DSDT of `acpi_dsdt`.
 
-Source: ACPI specification 6.5 chapter 5, and the specification of the WAET that it links to. Both 32- and 64-bit
+Source: ACPI specification 6.5 chapter 5, and the specifications of HPET and WAET that it links to. Both 32- and 64-bit
 fields are filled in, since old guests read the former.
 """
 
@@ -52,6 +52,9 @@ LEVEL_HIGH = 0xD
 """Interrupt flags: active high, level-triggered."""
 IOAPIC_ID = 0
 
+HPET_BLOCK_ID = 0x8086_A201
+"""Its own register 0: three comparators, 64 bits, able to replace the legacy timers."""
+HPET_MIN_TICKS = 100
 WAET_PM_TIMER_GOOD = 1 << 1
 """Reading the PM timer once is enough. (Bit 0, an RTC whose interrupt needs no reading of register C, is not so.)"""
 
@@ -77,6 +80,7 @@ def build_tables(apic_ids: Sequence[int]) -> AcpiBlob:
     tables = [
         blob.add(b"FACP", FADT_REVISION, *_fadt(facs, dsdt)),
         blob.add(b"APIC", 3, _madt(apic_ids)),
+        blob.add(b"HPET", 1, _hpet()),
         blob.add(b"WAET", 1, struct.pack("<I", WAET_PM_TIMER_GOOD)),
     ]
     blob.rsdt = blob.add_index(b"RSDT", tables, 4)
@@ -149,3 +153,8 @@ def _madt(apic_ids: Sequence[int]) -> bytes:
 
 def _override(irq: int, gsi: int, flags: int) -> bytes:
     return struct.pack("<BBBBIH", MADT_OVERRIDE, 10, 0, irq, gsi, flags)
+
+
+def _hpet() -> bytes:
+    address = struct.pack("<BBBBQ", 0, 64, 0, 0, layout.HPET)
+    return struct.pack("<I12sBHB", HPET_BLOCK_ID, address, 0, HPET_MIN_TICKS, 0)

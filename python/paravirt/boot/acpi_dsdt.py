@@ -16,6 +16,7 @@ from paravirt.boot.aml import (
     io_ports,
     io_window,
     irq,
+    memory,
     memory_window,
     name,
     package,
@@ -43,7 +44,7 @@ def build_dsdt_body(apic_ids: Sequence[int]) -> bytes:
     return (
         name(r"\_S3", package(SLEEP_TYPE_S3, SLEEP_TYPE_S3, 0, 0))
         + name(r"\_S5", package(SLEEP_TYPE_S5, SLEEP_TYPE_S5, 0, 0))
-        + scope(r"\_SB", *(_processor(uid) for uid in range(len(apic_ids))), _pci_host_bridge())
+        + scope(r"\_SB", *(_processor(uid) for uid in range(len(apic_ids))), _pci_host_bridge(), _hpet())
     )
 
 
@@ -102,3 +103,12 @@ def _isa_bridge() -> bytes:
 
 def _isa_device(path: str, hardware_id: bytes, *descriptors: bytes) -> bytes:
     return device(path, name("_HID", hardware_id), name("_UID", 1), name("_CRS", resources(*descriptors)))
+
+
+def _hpet() -> bytes:
+    return device(
+        "HPET",
+        name("_HID", eisa_id("PNP0103")),
+        name("_UID", 0),
+        name("_CRS", resources(memory(layout.HPET, layout.HPET_BYTES))),
+    )

@@ -136,3 +136,23 @@ fn the_end_of_time_is_reached() {
         assert!(board.next_event_ns().is_none_or(|next| next > now));
     }
 }
+
+/// Where the HPET is, and its registers.
+const HPET: u64 = 0xFED0_0000;
+
+#[test]
+fn the_hpet_takes_the_timer_interrupt_over() {
+    let mut board = board(1);
+    board.firmware_handoff();
+    outb(&mut board, 0x21, 0xFE);
+    board.advance(100_000_000);
+    assert_eq!(board.take_interrupt(0), Some(8), "the 8254's");
+    outb(&mut board, 0x20, 0x20);
+    for (register, value) in [(0x100, 4), (0x108, 20_000_000), (0x10, 3)] {
+        let _ = board.mmio_write(0, HPET + register, 8, value);
+    }
+    board.advance(299_999_999);
+    assert!(!board.pending(0).interrupt, "the 8254 is cut off");
+    board.advance(300_000_000);
+    assert_eq!(board.take_interrupt(0), Some(8), "the HPET's");
+}
