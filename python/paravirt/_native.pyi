@@ -157,14 +157,18 @@ class Vm:
     # -- what the engine may decide by itself, and what exits
     def set_host(self, host: str) -> None:
         """Change the silicon beneath the guest, as a migration does. CPUID stays what the guest was told."""
-    def set_cpuid(self, leaves: Sequence[tuple[int, int | None, int, int, int, int]]) -> None:
+    def set_cpuid(
+        self, leaves: Sequence[tuple[int, int | None, int, int, int, int]], arch_capabilities: int = 0
+    ) -> None:
         """The whole CPUID table of every vCPU: (leaf, subleaf or None for any, eax, ebx, ecx, edx).
 
         The engine itself fills in what changes while running: APIC ids (leaf 1 EBX, 0xB/0x1F EDX, 0x8000001E EAX),
         OSXSAVE, OSPKE, and the APIC bit. Features are available to the guest iff announced here. A leaf with subleaves of
         which none fits reads as zeros. Leaves not in the table: 0x40000000..=0x4FFFFFFF read as zeros when leaf 1 ECX bit 31
         (a hypervisor is present) is announced; all others as the vendor does: zeros within the maximum of their range,
-        beyond it zeros on AMD and the data of the highest basic leaf on Intel (SDM vol. 2 CPUID)."""
+        beyond it zeros on AMD and the data of the highest basic leaf on Intel (SDM vol. 2 CPUID).
+
+        arch_capabilities: what IA32_ARCH_CAPABILITIES reads as, if leaf 7 EDX announces it."""
     def intercept_exception(self, vector: int, enabled: bool) -> None: ...
     def intercept_cpuid(self, enabled: bool) -> None: ...
     def intercept_halt(self, enabled: bool) -> None: ...

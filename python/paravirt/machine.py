@@ -198,7 +198,7 @@ class Machine:
                 interface.detach()  # It can be used in another machine.
             raise
         table = build_cpuid(self._cpu, cpus=len(self.vcpus), tsc_khz=self.tsc_khz, hypervisor=leaves)
-        self._vm.set_cpuid(table)
+        self._vm.set_cpuid(table, self._cpu.arch_capabilities)
         for interface in self.interfaces:
             interface.attached()
             interface.reset()

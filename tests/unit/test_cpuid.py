@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 import paravirt as pv
-from paravirt.cpuid import CPU_MODELS, FEATURES, IMPLEMENTED, build_cpuid, parse_cpu, place_interfaces
-from paravirt.cpuid.features import needs
+from paravirt.cpuid import CPU_MODELS, FEATURES, IMPLEMENTED, build_cpuid, find_model, parse_cpu, place_interfaces
+from paravirt.cpuid.features import ARCH_CAPABILITIES, EDX, needs
 from paravirt.host import AMD, INTEL, Host
 
 Leaves = dict[tuple[int, int | None], tuple[int, int, int, int]]
@@ -44,6 +44,9 @@ def test_each_feature_has_its_bit(name: str) -> None:
     feature = FEATURES[name]
 
     def is_announced(cpu: str) -> bool:
+        if feature.leaf == ARCH_CAPABILITIES:
+            bits = parse_cpu(cpu, AMD).arch_capabilities
+            return bool(bits >> (feature.bit + (32 if feature.register == EDX else 0)) & 1)
         leaves = leaves_of(cpu, AMD)
         registers = leaves.get((feature.leaf, None)) or leaves.get((feature.leaf, feature.subleaf), (0, 0, 0, 0))
         return bool(registers[feature.register] >> feature.bit & 1)
@@ -73,11 +76,47 @@ def test_each_feature_has_its_bit(name: str) -> None:
         ("sse2", 1, 3, 26),
         ("abm", 0x8000_0001, 2, 5),
         ("skinit", 0x8000_0001, 2, 12),
+        ("ssbd", 7, 3, 31),
+        ("amd-psfd", 0x8000_0008, 1, 28),
+        ("ibpb-brtype", 0x8000_0021, 0, 28),
+        ("rdctl-no", 0x10A, 0, 0),
+        ("rfds-clear", 0x10A, 0, 28),
+        ("its-no", 0x10A, 3, 30),
     ],
 )
 def test_bits_of_the_manuals(name: str, leaf: int, register: int, bit: int) -> None:
     """The rows of the table are counted; these places are from the manuals."""
     assert FEATURES[name] == (name, leaf, register, bit, 0)
+
+
+def test_nothing_is_speculated_on() -> None:
+    """The default CPU, and levels of instructions, say so in their vendor's words; models say what silicon says."""
+    for name in ("default", "x86-64-v1", "x86-64-v3"):
+        intel, amd = parse_cpu(name, INTEL), parse_cpu(name, AMD)
+        assert {"rdctl-no", "mds-no", "gds-no", "its-no", "ibrs-all", "bhi-ctrl"} <= intel.features
+        assert {"btc-no", "srso-no", "auto-ibrs", "amd-no-ssb", "lfence-always-serializing"} <= amd.features
+        assert intel.arch_capabilities & 1
+        assert not amd.arch_capabilities
+        assert not {"btc-no", "ibpb"} & intel.features
+        assert not {"spec-ctrl", "arch-capabilities"} & amd.features
+    for name, has, lacks in (
+        ("Penryn", "", "spec-ctrl"),
+        ("Nehalem", "spec-ctrl", "md-clear"),
+        ("Skylake-Server", "md-clear", "arch-capabilities"),
+        ("Icelake-Server", "mds-no", "gds-no"),
+        ("EPYC", "ibpb", "ibrs"),
+        ("EPYC-Milan", "btc-no", "srso-no"),
+    ):
+        features = parse_cpu(name, INTEL).features
+        assert set(has.split()) <= features
+        assert lacks not in features
+    assert not parse_cpu("default,-arch-capabilities", INTEL).arch_capabilities
+
+
+@pytest.mark.parametrize("text", ["Haswell-noTSX-IBRS", "EPYC-IBPB", "Skylake-Server-v5", "EPYC-Rome-v2", "X86-64-V2"])
+def test_variants_that_qemu_has(text: str) -> None:
+    """They name the model; microcode is part of it."""
+    assert text.lower().startswith(find_model(text)[0].lower())
 
 
 def test_amd_mirrors_basic_features() -> None:

@@ -339,14 +339,15 @@ impl Vm {
         Ok(())
     }
 
-    fn set_cpuid(&self, leaves: Vec<(u32, Option<u32>, u32, u32, u32, u32)>) -> PyResult<()> {
+    #[pyo3(signature = (leaves, arch_capabilities=0))]
+    fn set_cpuid(&self, leaves: Vec<(u32, Option<u32>, u32, u32, u32, u32)>, arch_capabilities: u64) -> PyResult<()> {
         let entries = leaves.into_iter().map(|(leaf, subleaf, eax, ebx, ecx, edx)| CpuidEntry {
             leaf,
             subleaf,
             registers: [eax, ebx, ecx, edx],
         });
         let mut inner = self.lock()?;
-        inner.cpuid = CpuidTable::new(entries.collect());
+        inner.cpuid = CpuidTable::new(entries.collect()).with_arch_capabilities(arch_capabilities);
         let table = inner.cpuid.clone();
         let features = table.features();
         inner.engine.set_cpuid(&table);

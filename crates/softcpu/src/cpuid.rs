@@ -36,12 +36,18 @@ pub struct CpuidEntry {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct CpuidTable {
     entries: Vec<CpuidEntry>,
+    arch_capabilities: u64,
 }
 
 impl CpuidTable {
     /// A table of these leaves. Of two entries that fit a question the first one answers.
     pub fn new(entries: Vec<CpuidEntry>) -> Self {
-        Self { entries }
+        Self { entries, arch_capabilities: 0 }
+    }
+
+    /// The same with a value for IA32_ARCH_CAPABILITIES, for CPUs that are told that it exists.
+    pub fn with_arch_capabilities(self, bits: u64) -> Self {
+        Self { arch_capabilities: bits, ..self }
     }
 
     /// The leaves.
@@ -101,6 +107,7 @@ impl CpuidTable {
             l7_ecx: self.word(7, 0, 2),
             l7_edx: self.word(7, 0, 3),
             l7_1_eax: self.word(7, 1, 0),
+            l7_2_edx: self.word(7, 2, 3),
             pmu_eax: self.word(0xA, 0, 0),
             pmu_edx: self.word(0xA, 0, 3),
             x1_ecx: self.word(0x8000_0001, 0, 2),
@@ -110,6 +117,8 @@ impl CpuidTable {
             xss: self.word(XSTATE, 1, 2),
             xsave_offsets: component::BEHIND.map(|component| self.word(XSTATE, component.number, 1)),
             x8_ebx: self.word(0x8000_0008, 0, 1),
+            x21_eax: self.word(0x8000_0021, 0, 0),
+            arch_capabilities: self.arch_capabilities,
             physical_bits: self.word(0x8000_0008, 0, 0) & 0xFF,
             amd: self.is_amd(),
         }

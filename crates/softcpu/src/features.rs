@@ -19,6 +19,8 @@ pub struct Features {
     pub l7_edx: u32,
     /// Leaf 7.1 EAX.
     pub l7_1_eax: u32,
+    /// Leaf 7.2 EDX.
+    pub l7_2_edx: u32,
     /// Leaf 0xA EAX.
     pub pmu_eax: u32,
     /// Leaf 0xA EDX.
@@ -37,11 +39,18 @@ pub struct Features {
     pub xsave_offsets: [u32; NUM_BEHIND],
     /// Leaf 0x80000008 EBX.
     pub x8_ebx: u32,
+    /// Leaf 0x80000021 EAX.
+    pub x21_eax: u32,
+    /// IA32_ARCH_CAPABILITIES, which enumerates as CPUID does.
+    pub arch_capabilities: u64,
     /// Width of physical addresses as leaf 0x80000008 says; 0 if it does not.
     pub physical_bits: u32,
     /// The guest's CPU calls itself AMD (or Hygon).
     pub amd: bool,
 }
+
+/// Takes a word out of the features.
+pub type FeatureWord = fn(&Features) -> u32;
 
 impl Features {
     /// Performance counters are announced, Intel's or AMD's.

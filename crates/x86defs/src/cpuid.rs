@@ -99,6 +99,17 @@ pub const L7_EDX_ARCH_CAPABILITIES: u32 = 1 << 29;
 /// Leaf 7 EDX: SSBD.
 pub const L7_EDX_SSBD: u32 = 1 << 31;
 
+/// Leaf 7.2 EDX: SPEC_CTRL.PSFD.
+pub const L7_2_EDX_PSFD: u32 = 1 << 0;
+/// Leaf 7.2 EDX: SPEC_CTRL.IPRED_DIS_U and IPRED_DIS_S.
+pub const L7_2_EDX_IPRED_CTRL: u32 = 1 << 1;
+/// Leaf 7.2 EDX: SPEC_CTRL.RRSBA_DIS_U and RRSBA_DIS_S.
+pub const L7_2_EDX_RRSBA_CTRL: u32 = 1 << 2;
+/// Leaf 7.2 EDX: SPEC_CTRL.DDPD_U.
+pub const L7_2_EDX_DDPD_U: u32 = 1 << 3;
+/// Leaf 7.2 EDX: SPEC_CTRL.BHI_DIS_S.
+pub const L7_2_EDX_BHI_CTRL: u32 = 1 << 4;
+
 /// Leaf 0xD.1 EAX: XSAVES, XRSTORS and IA32_XSS.
 pub const XSAVE_EAX_XSAVES: u32 = 1 << 3;
 
@@ -129,3 +140,10 @@ pub const X8_EBX_SSBD: u32 = 1 << 24;
 pub const X8_EBX_VIRT_SSBD: u32 = 1 << 25;
 /// Leaf 0x80000008 EBX: PSFD.
 pub const X8_EBX_PSFD: u32 = 1 << 28;
+
+/// Leaf 0x80000021 EAX: a null selector clears the base (AMD).
+pub const X21_EAX_NULL_SEL_CLR_BASE: u32 = 1 << 6;
+/// Leaf 0x80000021 EAX: EFER.AIBRSE (AMD).
+pub const X21_EAX_AUTO_IBRS: u32 = 1 << 8;
+/// Leaf 0x80000021 EAX: PRED_CMD.SBPB (AMD).
+pub const X21_EAX_SBPB: u32 = 1 << 27;

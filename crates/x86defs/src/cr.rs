@@ -98,3 +98,5 @@ pub const EFER_SVME: u64 = 1 << 12;
 pub const EFER_LMSLE: u64 = 1 << 13;
 /// EFER.FFXSR (AMD).
 pub const EFER_FFXSR: u64 = 1 << 14;
+/// EFER.AIBRSE, automatic IBRS (AMD).
+pub const EFER_AIBRSE: u64 = 1 << 21;

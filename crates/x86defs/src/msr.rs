@@ -178,10 +178,20 @@ pub const SPEC_CTRL_IBRS: u64 = 1 << 0;
 pub const SPEC_CTRL_STIBP: u64 = 1 << 1;
 /// IA32_SPEC_CTRL, and VIRT_SPEC_CTRL: speculative store bypass disable.
 pub const SPEC_CTRL_SSBD: u64 = 1 << 2;
-/// IA32_SPEC_CTRL (AMD): predictive store forwarding disable.
+/// IA32_SPEC_CTRL: indirect predictor disable, for user and for supervisor code.
+pub const SPEC_CTRL_IPRED_DIS: u64 = 3 << 3;
+/// IA32_SPEC_CTRL: restricted alternate return predictions disable, for user and for supervisor code.
+pub const SPEC_CTRL_RRSBA_DIS: u64 = 3 << 5;
+/// IA32_SPEC_CTRL: predictive store forwarding disable.
 pub const SPEC_CTRL_PSFD: u64 = 1 << 7;
+/// IA32_SPEC_CTRL: data-dependent prefetcher disable, for user code.
+pub const SPEC_CTRL_DDPD_U: u64 = 1 << 8;
+/// IA32_SPEC_CTRL: branch history injection disable, for supervisor code.
+pub const SPEC_CTRL_BHI_DIS_S: u64 = 1 << 10;
 /// IA32_PRED_CMD: indirect branch prediction barrier.
 pub const PRED_CMD_IBPB: u64 = 1 << 0;
+/// IA32_PRED_CMD (AMD): selective branch prediction barrier.
+pub const PRED_CMD_SBPB: u64 = 1 << 7;
 /// IA32_FLUSH_CMD: write back and invalidate the L1 data cache.
 pub const FLUSH_CMD_L1D: u64 = 1 << 0;
 /// MISC_FEATURES_ENABLES: CPUID above CPL 0 is #GP.

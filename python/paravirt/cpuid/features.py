@@ -11,6 +11,7 @@ from typing import NamedTuple
 __all__ = [
     "ALIASES",
     "AMD_ONLY",
+    "ARCH_CAPABILITIES",
     "EAX",
     "EBX",
     "ECX",
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 EAX, EBX, ECX, EDX = range(4)
+ARCH_CAPABILITIES = 0x10A
+"""The MSR that enumerates as CPUID does; features that have their bits there have it for a leaf, read by RDMSR."""
 
 
 class Feature(NamedTuple):
@@ -83,6 +86,7 @@ FEATURES: Mapping[str, Feature] = {
             EDX,
             "4 fsrm 10 md-clear 14 serialize 20 cet-ibt 26 spec-ctrl stibp flush-l1d arch-capabilities 31 ssbd",
         ),
+        _row(7, EDX, "intel-psfd ipred-ctrl rrsba-ctrl ddpd-u bhi-ctrl mcdt-no", subleaf=2),
         _row(7, EAX, "sha512 sm3 sm4 4 avx-vnni avx512-bf16 10 fzrm fsrs fsrc 26 lam", subleaf=1),
         # Version 2 of the architectural counters; the rest of the leaf follows from it.
         _row(0xA, EAX, "1 pmu"),
@@ -98,9 +102,23 @@ FEATURES: Mapping[str, Feature] = {
         _row(
             0x8000_0008,
             EBX,
-            "clzero 2 xsaveerptr 4 rdpru 9 wbnoinvd 12 ibpb 14 ibrs amd-stibp 24 amd-ssbd virt-ssbd amd-no-ssb",
+            "clzero 2 xsaveerptr 4 rdpru 9 wbnoinvd 12 ibpb 14 ibrs amd-stibp 17 stibp-always-on 19 ibrs-same-mode"
+            " 24 amd-ssbd virt-ssbd amd-no-ssb 28 amd-psfd btc-no ibpb-ret",
         ),
-        _row(0x8000_0021, EAX, "no-nested-data-bp 2 lfence-always-serializing 6 null-sel-clr-base"),
+        _row(
+            0x8000_0021,
+            EAX,
+            "no-nested-data-bp 2 lfence-always-serializing 5 verw-clear null-sel-clr-base 8 auto-ibrs 27 sbpb"
+            " ibpb-brtype srso-no srso-user-kernel-no",
+        ),
+        _row(0x8000_0021, ECX, "1 tsa-sq-no tsa-l1-no"),
+        _row(
+            ARCH_CAPABILITIES,
+            EAX,
+            "rdctl-no ibrs-all rsba skip-l1dfl-vmentry ssb-no mds-no pschange-mc-no tsx-ctrl taa-no 13 sbdr-ssdp-no"
+            " fbsdp-no psdp-no 17 fb-clear 19 rrsba bhi-no 24 pbrsb-no 26 gds-no rfds-no rfds-clear",
+        ),
+        _row(ARCH_CAPABILITIES, EDX, "30 its-no"),
     )
     for feature in row
 }
@@ -116,7 +134,15 @@ IMPLEMENTED: frozenset[str] = frozenset(
         *("avx", "f16c", "fma", "avx2", "vaes", "vpclmulqdq"),
         *("fxsr", "fxsr_opt", "xsave", "xsaveopt", "xsavec", "xgetbv1", "xsaves", "xsaveerptr"),
         *("3dnowprefetch", "topoext", "syscall", "nx", "pdpe1gb", "rdtscp", "lm", "invtsc", "lam", "pks"),
-        *("pmu", "perfctr_core"),
+        *("pmu", "perfctr_core", "lfence-always-serializing"),
+        # Controls of speculation: all are there, and there is nothing that they could change.
+        *("spec-ctrl", "stibp", "ssbd", "flush-l1d", "md-clear", "arch-capabilities", "rdctl-no", "ibrs-all"),
+        *("skip-l1dfl-vmentry", "ssb-no", "mds-no", "pschange-mc-no", "taa-no", "sbdr-ssdp-no", "fbsdp-no", "psdp-no"),
+        *("fb-clear", "bhi-no", "pbrsb-no", "gds-no", "rfds-no", "rfds-clear", "its-no"),
+        *("ibpb", "ibrs", "amd-stibp", "stibp-always-on", "ibrs-same-mode", "amd-ssbd", "virt-ssbd", "amd-no-ssb"),
+        *("amd-psfd", "btc-no", "ibpb-ret", "verw-clear", "auto-ibrs", "sbpb", "ibpb-brtype", "srso-no"),
+        *("srso-user-kernel-no", "tsa-sq-no", "tsa-l1-no", "intel-psfd", "ipred-ctrl", "rrsba-ctrl", "ddpd-u"),
+        *("bhi-ctrl", "mcdt-no", "null-sel-clr-base"),
     )
 )
 """What the software CPU does, and nothing else is ever announced. Extend it when the CPU learns more."""
@@ -143,17 +169,23 @@ AMD_ONLY = frozenset(
         *("cr8legacy", "svm", "cmp_legacy", "sse4a", "misalignsse", "skinit", "osvw", "mmxext", "fxsr_opt", "topoext"),
         *("perfctr_core", "clzero", "xsaveerptr", "rdpru", "wbnoinvd", "no-nested-data-bp"),
         *("lfence-always-serializing", "null-sel-clr-base", "ibpb", "ibrs", "amd-stibp", "amd-ssbd", "virt-ssbd"),
-        "amd-no-ssb",
+        *("amd-no-ssb", "stibp-always-on", "ibrs-same-mode", "amd-psfd", "btc-no", "ibpb-ret", "verw-clear"),
+        *("auto-ibrs", "sbpb", "ibpb-brtype", "srso-no", "srso-user-kernel-no", "tsa-sq-no", "tsa-l1-no"),
     )
 )
 INTEL_ONLY = frozenset(
-    ("tsc-deadline", "lam", "pks", "pmu", "fdp-excptn-only", "zero-fcs-fds", "spec-ctrl", "stibp", "ssbd")
+    (
+        *("tsc-deadline", "lam", "pks", "pmu", "fdp-excptn-only", "zero-fcs-fds", "spec-ctrl", "stibp", "ssbd"),
+        *("flush-l1d", "md-clear", "arch-capabilities"),
+        *("intel-psfd", "ipred-ctrl", "rrsba-ctrl", "ddpd-u", "bhi-ctrl", "mcdt-no"),
+        *(name for name, feature in FEATURES.items() if feature.leaf == ARCH_CAPABILITIES),
+    )
 )
 """Announced by default to CPUs of this vendor only; asked for by name, any CPU has them."""
 
-ON_REQUEST = frozenset(("pmu", "perfctr_core"))
+ON_REQUEST = frozenset(("pmu", "perfctr_core", "virt-ssbd"))
 """Announced only if asked for by name: performance counters that count instructions and cycles, but not all that guests
-look for once they find them."""
+look for once they find them, and a register that hypervisors offer where the silicon has none (`amd-ssbd`)."""
 
 HIDDEN_BY_HYPERVISORS = frozenset(("invtsc",))
 """Announced only if asked for by name, where the guest has a hypervisor."""
@@ -179,6 +211,16 @@ _NEEDS: Mapping[str, str] = {
     "xgetbv1": "xsave",
     "xsaves": "xsavec",
     "xsaveerptr": "xsave",
+    **dict.fromkeys(("spec-ctrl", "stibp", "ssbd", "flush-l1d", "arch-capabilities"), "msr"),
+    **dict.fromkeys(("ibpb", "ibrs", "amd-stibp", "amd-ssbd", "amd-psfd", "virt-ssbd", "sbpb"), "msr"),
+    **{name: "arch-capabilities" for name, feature in FEATURES.items() if feature.leaf == ARCH_CAPABILITIES},
+    "ibrs-all": "arch-capabilities spec-ctrl",
+    **dict.fromkeys(("intel-psfd", "ipred-ctrl", "rrsba-ctrl", "ddpd-u", "bhi-ctrl"), "spec-ctrl"),
+    "auto-ibrs": "ibrs",
+    "stibp-always-on": "amd-stibp",
+    "ibrs-same-mode": "ibrs",
+    "ibpb-ret": "ibpb",
+    "ibpb-brtype": "ibpb",
     "avx": "xsave sse4.2",
     "f16c": "avx",
     "fma": "avx",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from paravirt.cpuid.caches import CACHE_LINE, Caches
-from paravirt.cpuid.features import ECX, EDX, FEATURES, Feature
+from paravirt.cpuid.features import ARCH_CAPABILITIES, ECX, EDX, FEATURES, Feature
 from paravirt.cpuid.models import CpuModel
 from paravirt.cpuid.xstate import add_xstate
 
@@ -73,7 +73,8 @@ def build_cpuid(
         _add_amd_leaves(leaves, model, cpus)
     add_xstate(leaves, model)
     for name in model.features:
-        leaves.set_bit(FEATURES[name])
+        if FEATURES[name].leaf != ARCH_CAPABILITIES:
+            leaves.set_bit(FEATURES[name])
     if cpus > 1:
         leaves.set_bit(FEATURES["ht"])
         if model.is_amd:
@@ -92,7 +93,7 @@ those mispredicted) are not there, three fixed counters of 48 bits. Its version 
 
 def _highest_leaf(model: CpuModel, least: int, first: int) -> int:
     """The highest leaf of the range that begins with `first`: a feature's own leaves must be within."""
-    used = [FEATURES[name].leaf for name in model.features]
+    used = [FEATURES[name].leaf for name in model.features if FEATURES[name].leaf != ARCH_CAPABILITIES]
     if "x2apic" in model.features:
         used.append(0xB)
     if "xsave" in model.features:

@@ -2,7 +2,7 @@
 
 use x86defs::{cpuid as bit, msr};
 
-use crate::features::Features;
+use crate::features::{FeatureWord, Features};
 
 /// Whether an MSR exists.
 pub type Condition = fn(&Features) -> bool;
@@ -48,33 +48,53 @@ pub fn all_bits(_f: &Features) -> u64 {
     u64::MAX
 }
 
-/// Those of `bits` whose mask is set in their word: Intel's enumeration, in leaf 7 EDX, or AMD's, in leaf 0x80000008 EBX.
-fn bits_by(f: &Features, bits: &[(u64, u32, u32)]) -> u64 {
-    let announced = bits.iter().filter(|(_, intel, amd)| f.l7_edx & intel != 0 || f.x8_ebx & amd != 0);
+/// A bit of an MSR, and what enumerates it: a word of CPUID and a mask.
+type Enumerated = (u64, FeatureWord, u32);
+
+/// Bits of IA32_SPEC_CTRL, by Intel's enumeration and by AMD's. A CPU with IBRS takes STIBP, too, whether or not anything
+/// follows from it.
+const SPEC_CTRL: [Enumerated; 12] = [
+    (msr::SPEC_CTRL_IBRS | msr::SPEC_CTRL_STIBP, |f| f.l7_edx, bit::L7_EDX_SPEC_CTRL),
+    (msr::SPEC_CTRL_STIBP, |f| f.l7_edx, bit::L7_EDX_STIBP),
+    (msr::SPEC_CTRL_SSBD, |f| f.l7_edx, bit::L7_EDX_SSBD),
+    (msr::SPEC_CTRL_PSFD, |f| f.l7_2_edx, bit::L7_2_EDX_PSFD),
+    (msr::SPEC_CTRL_IPRED_DIS, |f| f.l7_2_edx, bit::L7_2_EDX_IPRED_CTRL),
+    (msr::SPEC_CTRL_RRSBA_DIS, |f| f.l7_2_edx, bit::L7_2_EDX_RRSBA_CTRL),
+    (msr::SPEC_CTRL_DDPD_U, |f| f.l7_2_edx, bit::L7_2_EDX_DDPD_U),
+    (msr::SPEC_CTRL_BHI_DIS_S, |f| f.l7_2_edx, bit::L7_2_EDX_BHI_CTRL),
+    (msr::SPEC_CTRL_IBRS | msr::SPEC_CTRL_STIBP, |f| f.x8_ebx, bit::X8_EBX_IBRS),
+    (msr::SPEC_CTRL_STIBP, |f| f.x8_ebx, bit::X8_EBX_STIBP),
+    (msr::SPEC_CTRL_SSBD, |f| f.x8_ebx, bit::X8_EBX_SSBD),
+    (msr::SPEC_CTRL_PSFD, |f| f.x8_ebx, bit::X8_EBX_PSFD),
+];
+/// Bits of IA32_PRED_CMD.
+const PRED_CMD: [Enumerated; 3] = [
+    (msr::PRED_CMD_IBPB, |f| f.l7_edx, bit::L7_EDX_SPEC_CTRL),
+    (msr::PRED_CMD_IBPB, |f| f.x8_ebx, bit::X8_EBX_IBPB),
+    (msr::PRED_CMD_SBPB, |f| f.x21_eax, bit::X21_EAX_SBPB),
+];
+/// Bits of IA32_FLUSH_CMD.
+const FLUSH_CMD: [Enumerated; 1] = [(msr::FLUSH_CMD_L1D, |f| f.l7_edx, bit::L7_EDX_FLUSH_L1D)];
+
+/// Those that are announced.
+fn bits_by(f: &Features, bits: &[Enumerated]) -> u64 {
+    let announced = bits.iter().filter(|(_, word, mask)| word(f) & mask != 0);
     announced.fold(0, |all, (flag, ..)| all | flag)
 }
 
-/// Bits of IA32_SPEC_CTRL. A CPU with IBRS takes STIBP, too, whether or not anything follows from it.
+/// Bits of IA32_SPEC_CTRL.
 pub fn spec_ctrl_bits(f: &Features) -> u64 {
-    const STIBP_INTEL: u32 = bit::L7_EDX_SPEC_CTRL | bit::L7_EDX_STIBP;
-    const STIBP_AMD: u32 = bit::X8_EBX_IBRS | bit::X8_EBX_STIBP;
-    let bits = [
-        (msr::SPEC_CTRL_IBRS, bit::L7_EDX_SPEC_CTRL, bit::X8_EBX_IBRS),
-        (msr::SPEC_CTRL_STIBP, STIBP_INTEL, STIBP_AMD),
-        (msr::SPEC_CTRL_SSBD, bit::L7_EDX_SSBD, bit::X8_EBX_SSBD),
-        (msr::SPEC_CTRL_PSFD, 0, bit::X8_EBX_PSFD),
-    ];
-    bits_by(f, &bits)
+    bits_by(f, &SPEC_CTRL)
 }
 
 /// Bits of IA32_PRED_CMD.
 pub fn pred_cmd_bits(f: &Features) -> u64 {
-    bits_by(f, &[(msr::PRED_CMD_IBPB, bit::L7_EDX_SPEC_CTRL, bit::X8_EBX_IBPB)])
+    bits_by(f, &PRED_CMD)
 }
 
 /// Bits of IA32_FLUSH_CMD.
 pub fn flush_cmd_bits(f: &Features) -> u64 {
-    bits_by(f, &[(msr::FLUSH_CMD_L1D, bit::L7_EDX_FLUSH_L1D, 0)])
+    bits_by(f, &FLUSH_CMD)
 }
 
 #[cfg(test)]
@@ -87,7 +107,11 @@ mod tests {
         assert!(!spec_ctrl(&none) && !pred_cmd(&none) && !flush_cmd(&none));
         let intel = Features { l7_edx: bit::L7_EDX_SPEC_CTRL, ..none };
         assert_eq!((spec_ctrl_bits(&intel), pred_cmd_bits(&intel)), (3, 1));
+        let newer = Features { l7_2_edx: 0x1F, ..intel };
+        assert_eq!(spec_ctrl_bits(&newer), 0x5FB);
         let amd = Features { x8_ebx: bit::X8_EBX_IBPB | bit::X8_EBX_SSBD, amd: true, ..none };
         assert_eq!((spec_ctrl_bits(&amd), pred_cmd_bits(&amd)), (4, 1));
+        let amd = Features { x21_eax: bit::X21_EAX_SBPB, ..amd };
+        assert_eq!(pred_cmd_bits(&amd), 0x81);
     }
 }

@@ -4,14 +4,16 @@ use x86defs::{cpuid as bit, cr, msr};
 
 use super::{Kept, MsrWrite, When, allow};
 use crate::cpu::{Cpu, HostVendor};
+use crate::features::FeatureWord;
 use crate::segment::{FS, GS};
 
-/// Bits of EFER, each with the extended feature bit it belongs to.
-const EFER_FEATURES: [(u64, u32); 4] = [
-    (cr::EFER_SCE, bit::X1_EDX_SYSCALL),
-    (cr::EFER_LME, bit::X1_EDX_LM),
-    (cr::EFER_NXE, bit::X1_EDX_NX),
-    (cr::EFER_FFXSR, bit::X1_EDX_FFXSR),
+/// Bits of EFER, each with the feature it belongs to: it can be set if that is announced.
+const EFER_FEATURES: [(u64, FeatureWord, u32); 5] = [
+    (cr::EFER_SCE, |f| f.x1_edx, bit::X1_EDX_SYSCALL),
+    (cr::EFER_LME, |f| f.x1_edx, bit::X1_EDX_LM),
+    (cr::EFER_NXE, |f| f.x1_edx, bit::X1_EDX_NX),
+    (cr::EFER_FFXSR, |f| f.x1_edx, bit::X1_EDX_FFXSR),
+    (cr::EFER_AIBRSE, |f| f.x21_eax, bit::X21_EAX_AUTO_IBRS),
 ];
 /// IA32_DEBUGCTL: last branch record. There is none that it could turn on, so it stays clear, as with hypervisors without one.
 const DEBUGCTL_LBR: u64 = 1 << 0;
@@ -44,9 +46,9 @@ pub fn read_efer(cpu: &Cpu, _index: u32, _when: When) -> Option<u64> {
 }
 
 pub fn write_efer(cpu: &mut Cpu, _index: u32, value: u64, _when: When) -> MsrWrite {
-    let features = EFER_FEATURES.iter().filter(|(_, mask)| cpu.features.x1_edx & mask != 0);
+    let announced = EFER_FEATURES.iter().filter(|(_, word, mask)| word(&cpu.features) & mask != 0);
     // LMA follows paging and ignores what is written.
-    let allowed = features.fold(cr::EFER_LMA, |allowed, (flag, _)| allowed | flag);
+    let allowed = announced.fold(cr::EFER_LMA, |allowed, (flag, ..)| allowed | flag);
     let lme_changes = (value ^ cpu.efer) & cr::EFER_LME != 0;
     if value & !allowed != 0 || lme_changes && cpu.cr0 & cr::CR0_PG != 0 {
         return MsrWrite::Refused;

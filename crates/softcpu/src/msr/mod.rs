@@ -129,6 +129,7 @@ impl Cpu {
     pub fn read_msr(&self, index: u32, when: When) -> Option<u64> {
         match table::find(index, &self.features)?.rule {
             Rule::Constant(value) | Rule::Ignored(value) => Some(value),
+            Rule::Announced(value) => Some(value(&self.features)),
             Rule::Kept(which, ..) => Some(self.msrs.get(which)),
             Rule::Command(_) => None,
             Rule::Computed(read, _) => read(self, index, when),
@@ -139,7 +140,7 @@ impl Cpu {
     pub fn write_msr(&mut self, index: u32, value: u64, when: When) -> MsrWrite {
         let Some(row) = table::find(index, &self.features) else { return MsrWrite::Unknown };
         match row.rule {
-            Rule::Constant(_) => MsrWrite::Refused,
+            Rule::Constant(_) | Rule::Announced(_) => MsrWrite::Refused,
             Rule::Ignored(_) => MsrWrite::Done,
             Rule::Kept(which, _, bits) => {
                 let new = bits.accept(self.msrs.get(which), value, self);
@@ -250,7 +251,8 @@ mod tests {
             (&BOTH, msr::FLUSH_CMD, 1, Done),
             (&BOTH, msr::FLUSH_CMD, 2, Refused),
             (&BOTH, msr::SPEC_CTRL, 7, Done),
-            (&BOTH, msr::SPEC_CTRL, 1 << 7, Refused),
+            (&BOTH, msr::SPEC_CTRL, 1 << 9, Refused),
+            (&BOTH, msr::EFER, cr::EFER_LME | cr::EFER_AIBRSE, Refused),
             (&BOTH, msr::ARCH_CAPABILITIES, 0, Refused),
             (&BOTH, msr::MISC_FEATURES_ENABLES, 2, Refused),
             (&BOTH, msr::DEBUGCTL, 1 << 6, Refused),
@@ -284,7 +286,7 @@ mod tests {
             (false, msr::SFMASK, 0x5_0000_0300, Some(0x300)),
             (false, msr::SYSENTER_CS, 0x5_0000_0010, Some(0x10)),
             (true, msr::AMD_SYSCFG, 1 << 20, Some(0)),
-            (true, msr::BIOS_SIGN_ID, 0, Some(0x0100_0065)),
+            (true, msr::BIOS_SIGN_ID, 0, Some(0x0FFF_FFFF)),
         ] {
             let mut cpu = guest(amd);
             let write = cpu.write_msr(index, value, When::zero());
@@ -322,6 +324,25 @@ mod tests {
         for index in [msr::TSC, msr::PAT, msr::MTRR_CAP, msr::MCG_CAP, msr::LSTAR, msr::SPEC_CTRL, msr::TSC_AUX] {
             assert!(table::find(index, &bare).is_none(), "{index:#x}");
         }
+    }
+
+    #[test]
+    fn automatic_ibrs_is_a_bit_of_efer_where_it_is_announced() {
+        let mut cpu = guest(true);
+        cpu.features.x21_eax = bit::X21_EAX_AUTO_IBRS;
+        let value = cpu.efer | cr::EFER_AIBRSE;
+        assert_eq!(cpu.write_msr(msr::EFER, value, When::zero()), MsrWrite::Done);
+        assert_eq!(cpu.read_msr(msr::EFER, When::zero()), Some(value));
+    }
+
+    #[test]
+    fn capabilities_are_those_that_are_announced() {
+        let mut cpu = guest(false);
+        cpu.features.arch_capabilities = 1 << 62 | 1;
+        assert_eq!(cpu.read_msr(msr::ARCH_CAPABILITIES, When::zero()), Some(1 << 62 | 1));
+        assert_eq!(cpu.write_msr(msr::ARCH_CAPABILITIES, 1 << 62 | 1, When::zero()), MsrWrite::Refused);
+        cpu.features.l7_edx = 0;
+        assert_eq!(cpu.read_msr(msr::ARCH_CAPABILITIES, When::zero()), None);
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Row {
 pub enum Rule {
     /// Reads as this. Writing is #GP.
     Constant(u64),
+    /// Reads as what is announced. Writing is #GP.
+    Announced(fn(&Features) -> u64),
     /// Reads as this. What is written is ignored.
     Ignored(u64),
     /// Holds what was written; its value after RESET.
@@ -131,9 +133,10 @@ const HWCR_IGNORED: u64 = 1 << 3 | 1 << 6 | 1 << 8;
 const DE_CFG_LFENCE: u64 = 1 << 1;
 /// IA32_PERF_STATUS: a current ratio, and in bits 44:40 that of the bus: what they are matters to nobody.
 const PERF_STATUS: u64 = 1000 | 4 << 40;
-/// A microcode revision that no guest takes for an old one: it is in the upper half on Intel's.
-const MICROCODE_INTEL: u64 = 1 << 32;
-const MICROCODE_AMD: u64 = 0x0100_0065;
+/// A microcode revision that no guest takes for an old one, which makes Linux switch features off, whatever CPU it is told
+/// of. It is in the upper half on Intel's.
+const MICROCODE_INTEL: u64 = 0x0FFF_FFFF << 32;
+const MICROCODE_AMD: u64 = 0x0FFF_FFFF;
 
 use Bits::*;
 use Rule::*;
@@ -168,7 +171,7 @@ pub static TABLE: &[Row] = &[
     // CPUID can be made to fault.
     one(msr::PLATFORM_INFO, if_::always, Constant(1 << 31)),
     one(msr::MTRR_CAP, if_::mtrr, APERTURE),
-    one(msr::ARCH_CAPABILITIES, if_::arch_capabilities, Constant(0)),
+    one(msr::ARCH_CAPABILITIES, if_::arch_capabilities, Announced(|f| f.arch_capabilities)),
     one(msr::FLUSH_CMD, if_::flush_cmd, Command(if_::flush_cmd_bits)),
     one(msr::BBL_CR_CTL3, if_::intel, Ignored(0xBE70_2111)),
     one(msr::MISC_FEATURES_ENABLES, if_::always, Kept(Kept::MiscFeatures, 0, Only(msr::MISC_FEATURES_CPUID_FAULT))),

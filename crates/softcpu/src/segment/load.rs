@@ -1,6 +1,6 @@
 //! Loading and storing the registers for data and stack segments.
 
-use x86defs::{rflags, segment as attr, vector};
+use x86defs::{cpuid, rflags, segment as attr, vector};
 
 use super::{CS, DS, ES, FS, GS, SS, Segment};
 use crate::cpu::{Cpu, HostVendor};
@@ -59,8 +59,9 @@ impl Cpu {
 
     fn plain_data_segment(&mut self, env: &mut Env<'_>, number: u8, selector: u16) -> Result<Segment, Stop> {
         if selector & !attr::RPL == 0 {
-            // AMD's silicon leaves the base as it was (APM vol. 2 section 4.5.2), Intel's clears it.
-            let base = if self.host == HostVendor::Amd { self.seg(number).base } else { 0 };
+            // Intel's silicon clears the base. AMD's left it as it was (APM vol. 2 section 4.5.2), until it announced otherwise.
+            let cleared = self.features.x21_eax & cpuid::X21_EAX_NULL_SEL_CLR_BASE != 0;
+            let base = if self.host == HostVendor::Amd && !cleared { self.seg(number).base } else { 0 };
             return Ok(Segment { base, ..Segment::null(selector) });
         }
         let mut descriptor = self.read_descriptor(env, selector, vector::GP, false)?;

@@ -7,12 +7,9 @@ use super::{cost, require_cpl0};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::exec::addr;
-use crate::features::Features;
+use crate::features::{FeatureWord, Features};
 use crate::op::{Flow, Op, Step, Stop, Width, slot};
 use crate::segment::{CS, TR};
-
-/// Takes a word out of the features.
-type FeatureWord = fn(&Features) -> u32;
 
 /// Bits of CR4, each with the feature it belongs to: it can be set if that is announced.
 const CR4_FEATURES: [(u64, FeatureWord, u32); 20] = [
