@@ -28,6 +28,7 @@ from paravirt.errors import (
 from paravirt.exits import Hook
 from paravirt.host import Host
 from paravirt.hypercalls.arguments import GpaPtr, GvaPtr, i8, i16, i32, i64, u8, u16, u32, u64
+from paravirt.hypercalls.dispatch import Call
 from paravirt.hypercalls.fixup import FixUp, Policy
 from paravirt.hypercalls.registers import Convention
 from paravirt.interfaces.base import CpuidLeaf, Interface, hypercall, msr_read, msr_write
@@ -45,6 +46,7 @@ __all__ = [
     "Breakpoint",
     "BreakpointError",
     "BuildError",
+    "Call",
     "ConfigurationError",
     "Console",
     "Convention",

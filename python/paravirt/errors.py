@@ -133,10 +133,13 @@ class EngineError(ParavirtError, RuntimeError):
 class GuestFault(Exception):
     """Raised by a handler to give the guest an exception at the instruction that called it; #GP(0) by default.
 
-    vector: 0 to 31. error_code: None for a vector that pushes none.
+    vector: 0 to 31. error_code: for vectors that push one (SDM vol. 3 table 6-1).
     """
 
-    def __init__(self, vector: int = 13, error_code: int | None = 0) -> None:
+    def __init__(self, vector: int = 13, error_code: int = 0) -> None:
         super().__init__(f"exception {vector} for the guest, error code {error_code}")
         self.vector = vector
-        self.error_code = error_code
+        self.error_code = error_code if vector in _VECTORS_WITH_ERROR_CODE else None
+
+
+_VECTORS_WITH_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21, 29, 30))

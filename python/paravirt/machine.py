@@ -621,6 +621,8 @@ class Machine:
             self._host = old_host
             raise
         self._vm.set_host(new_host.name)
+        for interface in self.interfaces:
+            interface.host_changed()
 
     @property
     def policy(self) -> Policy:

@@ -202,7 +202,7 @@ def test_guest_fault() -> None:
     class Faulting(pv.Interface):
         @pv.hypercall(1)
         def fault(self, vcpu: pv.Vcpu) -> int:
-            raise pv.GuestFault(6, None)
+            raise pv.GuestFault(6)
 
     setting = Setting(Faulting())
     assert setting.call(1) is None
@@ -258,16 +258,84 @@ def test_overridable_number(order: int) -> None:
     assert Setting(*[pv.KVM(), Own()][::order]).call(1) == 77
 
 
+class Xenish(pv.Interface):
+    """One with other registers: call 2 returns 1000 and its second argument."""
+
+    convention = XEN_CONVENTION
+    unknown_call = -38
+
+    @pv.hypercall(2)
+    def second(self, vcpu: pv.Vcpu, a: int, b: int) -> int:
+        return 1000 + b
+
+
 def test_two_conventions() -> None:
-    """One instruction cannot follow two conventions at once."""
-
-    class Xenish(pv.Interface):
-        convention = XEN_CONVENTION
-
+    """One instruction cannot follow two conventions at once, unless something tells the calls apart."""
     with pytest.raises(
-        pv.PlacementError, match=r"^interfaces 'typed' and 'xenish' pass hypercalls in different registers"
+        pv.PlacementError, match=r"^interfaces 'typed' and 'xenish' pass hypercalls in different registers, and nothing"
     ):
         Setting(Typed(), Xenish())
+
+
+def test_claimed_by_the_page() -> None:
+    """Calls made from the interface's page are its own, others go to the first."""
+
+    class Paged(Xenish):
+        def claims_call(self, vcpu: pv.Vcpu, call: pv.Call) -> bool:
+            return call.gpa is not None and call.gpa >> 12 == 5
+
+    setting = Setting(Typed(), Paged())
+    vcpu = setting.machine.vcpus[0]
+    # RAX, RBX, RCX, RDX, RSI, RDI: the conventions differ in where the second argument is.
+    arguments = (2, 10, 20, 30, 40, 50)
+    vcpu.rip = 0x4FF0
+    assert setting.call(*arguments) == 10 + 20
+    vcpu.rip = 0x5010
+    assert setting.call(*arguments) == 1000 + 40
+    assert setting.call(77) == -38 & MASK64
+    assert setting.call(2, cpl=3) == -1 & MASK64
+    assert setting.dispatcher.owners[2].name == "typed"
+
+
+def test_routed_by_a_selected_style() -> None:
+    """One interface may say which other a call is for; a claim comes before."""
+
+    class Router(pv.Interface):
+        target: pv.Interface | None = None
+
+        def route_call(self, vcpu: pv.Vcpu, call: pv.Call) -> pv.Interface | None:
+            return self.target
+
+    router, xenish = Router(), Xenish()
+    setting = Setting(Typed(), router, xenish)
+    assert setting.call(2, 10, 20, 30, 40) == 30
+    router.target = xenish
+    assert setting.call(2, 10, 20, 30, 40) == 1040
+
+
+def test_own_way_of_answering() -> None:
+    """An interface that takes whole calls: results, exceptions, and readiness that decides who is asked."""
+
+    class Whole(pv.Interface):
+        ready = False
+
+        def answers_unclaimed(self, vcpu: pv.Vcpu) -> bool:
+            return self.ready
+
+        def answer_call(self, vcpu: pv.Vcpu, call: pv.Call) -> int | None:
+            if call.cpl:
+                raise pv.GuestFault(6)
+            vcpu.rdx = call.registers[2]
+            return -2
+
+    whole = Whole()
+    setting = Setting(whole, Typed())
+    assert setting.call(1, 5) == 5
+    whole.ready = True
+    assert setting.call(1, 5, 6) == -2 & MASK64
+    assert setting.machine.vcpus[0].rdx == 6
+    assert setting.call(1, cpl=3) is None
+    assert setting.vm.injected == [(0, 6, None)]
 
 
 @pytest.mark.parametrize(

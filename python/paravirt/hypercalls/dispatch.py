@@ -1,48 +1,67 @@
-"""Dispatch: from a native hypercall to the handler that answers it.
+"""Dispatch: from a hypercall to the interface that answers it.
 
-This is the hot path; a call into a handler and back has about a microsecond. So everything that can be known when the
-machine is built is bound then: a dict from number to a function that takes the vCPU and the registers, one for 64-bit
-code and one for all other, and nothing is allocated here per call.
+There is one instruction and there may be many interfaces. Those with one calling convention share a table of numbers.
+Where there are several tables, each call is somebody's by the first of these that says so:
 
-Interfaces with the same calling convention share the numbers: each number has one owner, and two that claim the same
-are an error before start. The first interface's convention is the machine's.
+1. an interface claims it (`Interface.claims_call`): it was made from a page that the interface wrote, or carries its
+   mark;
+2. an interface routes it (`Interface.route_call`): the guest has selected a style;
+3. the first interface that is ready for calls (`Interface.answers_unclaimed`), else the first of all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from paravirt.errors import ConfigurationError, GuestFault, GuestPointerError, PlacementError
-from paravirt.hypercalls.arguments import Converter, argument_annotations, converter_for
-from paravirt.hypercalls.registers import MASK32, MASK64, RIP
+from paravirt.errors import ConfigurationError, GuestFault, PlacementError
+from paravirt.hypercalls.call_table import CallTable
+from paravirt.hypercalls.registers import MASK64, RIP, Registers
 
 if TYPE_CHECKING:
     from paravirt._native import Exit
-    from paravirt.interfaces.base import HypercallEntry, Interface
+    from paravirt.interfaces.base import Interface
     from paravirt.vcpu import Vcpu
 
-__all__ = ["Dispatcher"]
+__all__ = ["Call", "Dispatcher", "registers_of"]
 
-Registers = tuple[int, int, int, int, int, int, int, int, int, int, int]
-Call = Callable[["Vcpu", Registers], int | None]
+
+class Call:
+    """One hypercall, as interfaces see it that share the instruction with others or have a convention of their own.
+
+    registers: those of `Exit.registers`, as 64-bit numbers. cpl: 0 to 3.
+    """
+
+    def __init__(self, vcpu: Vcpu, registers: Registers, is_64bit: bool, cpl: int) -> None:
+        self.vcpu = vcpu
+        self.registers = registers
+        self.is_64bit = is_64bit
+        self.cpl = cpl
+
+    @cached_property
+    def gpa(self) -> int | None:
+        """Guest-physical address of the instruction."""
+        return self.vcpu.translate(self.vcpu.linear_rip)
 
 
 class Dispatcher:
-    """Finds the handler of a hypercall and calls it.
+    """Finds the interface that answers a hypercall, and lets it.
 
-    Raises PlacementError if two interfaces claim the same number, ConfigurationError if a handler's arguments cannot be
-    passed.
+    Raises PlacementError if two interfaces claim the same number, or if nothing tells their calls apart;
+    ConfigurationError if a handler's arguments cannot be passed.
     """
 
     def __init__(self, interfaces: Sequence[Interface], vcpus: Sequence[Vcpu]) -> None:
         self._interfaces = tuple(interfaces)
         self._vcpus = vcpus
-        self._entries = _claim_numbers(interfaces)
-        self._wide = {number: _bind(entry, is_64bit=True) for number, entry in self._entries.items()}
-        self._narrow = {
-            number: _bind(entry, is_64bit=False) for number, entry in self._entries.items() if number <= MASK32
+        self._tables = _make_tables(interfaces)
+        self._answerers = {
+            id(interface): _answerer(interface, table) for table in self._tables for interface in table.interfaces
         }
+        self._claimants = [interface for interface in interfaces if _overrides(interface, "claims_call")]
+        self._routers = [interface for interface in interfaces if _overrides(interface, "route_call")]
+        self._check_reachable()
 
     @property
     def is_empty(self) -> bool:
@@ -51,8 +70,11 @@ class Dispatcher:
 
     @property
     def owners(self) -> dict[int, Interface]:
-        """Which interface answers which number."""
-        return {number: entry.interface for number, entry in sorted(self._entries.items())}
+        """Which interface answers which number; where several tables have a number, that of the first."""
+        owners: dict[int, Interface] = {}
+        for table in reversed(self._tables):
+            owners.update(table.owners)
+        return dict(sorted(owners.items()))
 
     def handler(self) -> Callable[[Exit], int | None]:
         """Return the function that completes a HYPERCALL exit: it gets the exit and returns the answer.
@@ -61,28 +83,11 @@ class Dispatcher:
         """
         if not self._interfaces:
             raise ConfigurationError("no interface to dispatch hypercalls to", option="interfaces")
-        wide, narrow, vcpus = self._wide, self._narrow, self._vcpus
-        # Both number registers are RAX unless the convention says otherwise.
-        convention = self._interfaces[0].convention
-        number64, number32 = convention.number64, convention.number32
+        vcpus = self._vcpus
+        answer = self._tables[0].answer if self._is_simple else self._arbitrate
 
         def dispatch(exit: Exit) -> int | None:
-            registers = exit.registers
-            vcpu = vcpus[exit.vcpu]
-            is_64bit = exit.mode == 64
-            if exit.cpl:
-                return self._call_from_user(vcpu, registers, is_64bit, exit.cpl)
-            call = wide.get(registers[number64]) if is_64bit else narrow.get(registers[number32] & MASK32)
-            if call is None:
-                return self._unknown(vcpu, registers, is_64bit)
-            try:
-                result = call(vcpu, registers)
-            except GuestPointerError:
-                return self._bad_pointer(registers, is_64bit)
-            except GuestFault as fault:
-                vcpu.inject(fault.vector, fault.error_code)
-                return None
-            return 0 if result is None else result & MASK64
+            return answer(vcpus[exit.vcpu], exit.registers, exit.mode == 64, exit.cpl)
 
         return dispatch
 
@@ -91,141 +96,79 @@ class Dispatcher:
 
         None means that the guest got an exception instead.
         """
-        if cpl:
-            return self._call_from_user(vcpu, registers, is_64bit, cpl)
-        return self._call(vcpu, registers, is_64bit)
+        answer = self._tables[0].answer if self._is_simple else self._arbitrate
+        return answer(vcpu, registers, is_64bit, cpl)
 
-    def _call(self, vcpu: Vcpu, registers: Registers, is_64bit: bool) -> int | None:
-        number = self._interfaces[0].convention.number(registers, is_64bit)
-        call = (self._wide if is_64bit else self._narrow).get(number)
-        if call is None:
-            return self._unknown(vcpu, registers, is_64bit)
-        try:
-            result = call(vcpu, registers)
-        except GuestPointerError:
-            return self._bad_pointer(registers, is_64bit)
-        except GuestFault as fault:
-            vcpu.inject(fault.vector, fault.error_code)
-            return None
-        return 0 if result is None else result & MASK64
+    @property
+    def _is_simple(self) -> bool:
+        """Whether one table answers everything."""
+        return len(self._tables) == 1 and not any(_overrides(self._interfaces[0], name) for name in _HOOKS)
 
-    def _call_from_user(self, vcpu: Vcpu, registers: Registers, is_64bit: bool, cpl: int) -> int | None:
-        first = self._interfaces[0]
-        entry = self._entries.get(first.convention.number(registers, is_64bit))
-        if entry is None:
-            return first.denied_call & MASK64
-        if cpl > entry.max_cpl:
-            return entry.interface.denied_call & MASK64
-        return self._call(vcpu, registers, is_64bit)
+    def _arbitrate(self, vcpu: Vcpu, registers: Registers, is_64bit: bool, cpl: int) -> int | None:
+        call = Call(vcpu, registers, is_64bit, cpl)
+        return self._answerers[id(self._find_owner(vcpu, call))](vcpu, call)
 
-    def _unknown(self, vcpu: Vcpu, registers: Registers, is_64bit: bool) -> int | None:
-        first = self._interfaces[0]
-        convention = first.convention
-        try:
-            return MASK64 & first.unknown_hypercall(
-                vcpu, convention.number(registers, is_64bit), convention.arguments(registers, is_64bit)
-            )
-        except GuestPointerError:
-            return first.bad_pointer & MASK64
-        except GuestFault as fault:
-            vcpu.inject(fault.vector, fault.error_code)
-            return None
+    def _find_owner(self, vcpu: Vcpu, call: Call) -> Interface:
+        for interface in self._claimants:
+            if interface.claims_call(vcpu, call):
+                return interface
+        for interface in self._routers:
+            owner = interface.route_call(vcpu, call)
+            if owner is not None:
+                return owner
+        for interface in self._interfaces:
+            if interface.answers_unclaimed(vcpu):
+                return interface
+        return self._interfaces[0]
 
-    def _bad_pointer(self, registers: Registers, is_64bit: bool) -> int:
-        number = self._interfaces[0].convention.number(registers, is_64bit)
-        return self._entries[number].interface.bad_pointer & MASK64
+    def _check_reachable(self) -> None:
+        """Raise PlacementError for a table whose calls nothing tells from those of the tables before it."""
+        if self._routers:
+            return
+        certain = self._tables[0].interfaces if self._tables else ()
+        if any(_overrides(interface, "answers_unclaimed") for interface in certain):
+            return
+        for table in self._tables[1:]:
+            if not any(_overrides(interface, "claims_call") for interface in table.interfaces):
+                raise PlacementError(
+                    f"interfaces {certain[0].name!r} and {table.first.name!r} pass hypercalls in different registers,"
+                    " and nothing tells their calls apart; use one of them",
+                    resource="calling convention",
+                    interfaces=(certain[0].name, table.first.name),
+                )
 
 
-def _claim_numbers(interfaces: Sequence[Interface]) -> dict[int, HypercallEntry]:
-    entries: dict[int, HypercallEntry] = {}
+_HOOKS = ("claims_call", "route_call", "answer_call")
+
+
+def _overrides(interface: Interface, name: str) -> bool:
+    from paravirt.interfaces.base import Interface
+
+    return getattr(type(interface), name) is not getattr(Interface, name)
+
+
+def _make_tables(interfaces: Sequence[Interface]) -> list[CallTable]:
+    """One for each convention, in the order of its first interface; one more for each interface with its own ways."""
+    groups: dict[object, list[Interface]] = {}
     for interface in interfaces:
-        if interface.convention != interfaces[0].convention:
-            raise PlacementError(
-                f"interfaces {interfaces[0].name!r} and {interface.name!r} pass hypercalls in different registers;"
-                " use one of them",
-                resource="calling convention",
-                interfaces=(interfaces[0].name, interface.name),
-            )
-        for entry in interface.hypercalls():
-            other = entries.get(entry.number)
-            if other is None or (other.overridable and other.interface is not interface):
-                entries[entry.number] = entry
-            elif not entry.overridable:
-                raise _number_conflict(other, entry)
-    return entries
+        key = id(interface) if _overrides(interface, "answer_call") else interface.convention
+        groups.setdefault(key, []).append(interface)
+    return [CallTable(group) for group in groups.values()]
 
 
-def _number_conflict(one: HypercallEntry, other: HypercallEntry) -> PlacementError:
-    return PlacementError(
-        f"interfaces {one.interface.name!r} and {other.interface.name!r} both claim hypercall {other.number:#x};"
-        " give one of them another number",
-        resource=f"hypercall {other.number:#x}",
-        interfaces=(one.interface.name, other.interface.name),
-    )
+def _answerer(interface: Interface, table: CallTable) -> Callable[[Vcpu, Call], int | None]:
+    if not _overrides(interface, "answer_call"):
+        return lambda vcpu, call: table.answer(vcpu, call.registers, call.is_64bit, call.cpl)
 
+    def answer(vcpu: Vcpu, call: Call) -> int | None:
+        try:
+            result = interface.answer_call(vcpu, call)
+        except GuestFault as fault:
+            vcpu.inject(fault.vector, fault.error_code)
+            return None
+        return None if result is None else result & MASK64
 
-def _bind(entry: HypercallEntry, *, is_64bit: bool) -> Call:
-    """Return a function from registers to the handler's result, as direct as the handler's arguments allow."""
-    convention = entry.interface.convention
-    positions = convention.arguments64 if is_64bit else convention.arguments32
-    annotations = argument_annotations(entry.handler)
-    if len(annotations) > len(positions):
-        raise ConfigurationError(
-            f"hypercall {entry.number:#x} of {entry.interface.name!r} takes {len(annotations)} arguments;"
-            f" convention {convention.name!r} passes {len(positions)}"
-        )
-    converters = [converter_for(annotation, is_64bit=is_64bit) for annotation in annotations]
-    positions = positions[: len(converters)]
-    if not any(converters):
-        return _bind_plain(entry.handler, positions)
-    if not is_64bit and all(annotation is int for annotation in annotations):
-        return _bind_narrow(entry.handler, positions)
-    return _bind_converted(entry.handler, positions, converters)
-
-
-def _bind_converted(
-    handler: Callable[..., Any], positions: tuple[int, ...], converters: Sequence[Converter | None]
-) -> Call:
-    pairs = tuple(zip(positions, converters, strict=True))
-
-    def call(vcpu: Vcpu, registers: Registers) -> int | None:
-        arguments = [
-            registers[position] if convert is None else convert(vcpu, registers[position])
-            for position, convert in pairs
-        ]
-        result: int | None = handler(vcpu, *arguments)
-        return result
-
-    return call
-
-
-def _bind_plain(handler: Callable[..., Any], positions: tuple[int, ...]) -> Call:
-    # Written out, because building an argument list costs as much as the rest of the call.
-    match positions:
-        case ():
-            return lambda vcpu, _registers: handler(vcpu)
-        case (a,):
-            return lambda vcpu, registers: handler(vcpu, registers[a])
-        case (a, b):
-            return lambda vcpu, registers: handler(vcpu, registers[a], registers[b])
-        case (a, b, c):
-            return lambda vcpu, registers: handler(vcpu, registers[a], registers[b], registers[c])
-        case (a, b, c, d):
-            return lambda vcpu, registers: handler(vcpu, registers[a], registers[b], registers[c], registers[d])
-    return lambda vcpu, registers: handler(vcpu, *(registers[position] for position in positions))
-
-
-def _bind_narrow(handler: Callable[..., Any], positions: tuple[int, ...]) -> Call:
-    """As `_bind_plain`, with registers 32 bits wide."""
-    mask = MASK32
-    match positions:
-        case (a,):
-            return lambda vcpu, registers: handler(vcpu, registers[a] & mask)
-        case (a, b):
-            return lambda vcpu, registers: handler(vcpu, registers[a] & mask, registers[b] & mask)
-        case (a, b, c):
-            return lambda vcpu, registers: handler(vcpu, registers[a] & mask, registers[b] & mask, registers[c] & mask)
-    return lambda vcpu, registers: handler(vcpu, *[registers[position] & mask for position in positions])
+    return answer
 
 
 def registers_of(values: dict[str, int]) -> Registers:

@@ -19,6 +19,9 @@ __all__ = [
 RAX, RBX, RCX, RDX, RSI, RDI, RBP, R8, R9, R10, RIP = range(11)
 """Positions in `Exit.registers`."""
 
+Registers = tuple[int, int, int, int, int, int, int, int, int, int, int]
+"""What `Exit.registers` holds."""
+
 MASK32 = (1 << 32) - 1
 MASK64 = (1 << 64) - 1
 

@@ -18,6 +18,7 @@ from paravirt.errors import ConfigurationError
 from paravirt.hypercalls.registers import KVM_CONVENTION, Convention
 
 if TYPE_CHECKING:
+    from paravirt.hypercalls.dispatch import Call
     from paravirt.machine import Machine
     from paravirt.vcpu import Vcpu
 
@@ -179,6 +180,30 @@ class Interface:
     def unknown_hypercall(self, vcpu: Vcpu, number: int, arguments: tuple[int, ...]) -> int:
         """Answer a call that no interface has; only the first interface of a machine is asked."""
         return self.unknown_call
+
+    def host_changed(self) -> None:
+        """Called when other silicon is beneath the machine, `machine.host`: make hypercall pages anew."""
+
+    # -- what a subclass overrides that shares the hypercall instruction with interfaces of other conventions
+
+    def claims_call(self, vcpu: Vcpu, call: Call) -> bool:
+        """Whether a hypercall is this interface's whatever comes first: by the page that it was made from (`call.gpa`),
+        by a mark in a register. Asked in the order of the interfaces."""
+        return False
+
+    def route_call(self, vcpu: Vcpu, call: Call) -> Interface | None:
+        """Say which interface a hypercall is for that none claims; None: no opinion."""
+        return None
+
+    def answers_unclaimed(self, vcpu: Vcpu) -> bool:
+        """Whether a hypercall that nothing assigns may come here: the guest has set up what must be set up before."""
+        return True
+
+    def answer_call(self, vcpu: Vcpu, call: Call) -> int | None:
+        """Carry out a hypercall by a convention of one's own, and return RAX (64 bits; EAX outside 64-bit code); other
+        results are written to the vCPU's registers. Overriding it takes the place of `hypercall` methods. Raise
+        GuestFault for an exception; None if one has been injected, or RIP been moved."""
+        raise NotImplementedError
 
     # -- what it is part of
 
