@@ -120,6 +120,8 @@ pub struct Board {
     pub(crate) test_device: TestDevice,
     /// Port 0x80: POST codes, or a delay. Reads as the last value written.
     pub(crate) post_code: u8,
+    /// Ports 0xB2 and 0xB3, likewise.
+    pub(crate) apm: [u8; 2],
 }
 
 /// Timers of the board besides the local APICs', which have the numbers of their vCPUs: added to the number of vCPUs.
@@ -174,6 +176,7 @@ impl Board {
             coprocessor: Coprocessor::default(),
             test_device: TestDevice::new(),
             post_code: 0,
+            apm: [0; 2],
         }
     }
 
@@ -347,5 +350,6 @@ impl Board {
         self.coprocessor.hash(hasher);
         self.test_device.hash(hasher);
         self.post_code.hash(hasher);
+        self.apm.hash(hasher);
     }
 }

@@ -35,12 +35,18 @@ const CMOS_EXTENDED_KIB_COPY: u8 = 0x30;
 const CMOS_ABOVE_16_MIB: u8 = 0x34;
 /// Three bytes.
 const CMOS_ABOVE_4_GIB: u8 = 0x5B;
+/// As QEMU's machines tell SeaBIOS.
+const CMOS_OTHER_PROCESSORS: u8 = 0x5F;
 
 impl Board {
     /// Bring the board into the state in which firmware hands over to a boot loader: size of RAM in the
     /// CMOS, PCI devices at their addresses, 8259s and 8254 programmed, virtual wire mode on the boot processor.
+    /// Firmware itself, if there is any, does all but the CMOS, by which it learns how much there is.
     pub fn firmware_handoff(&mut self) {
-        self.set_cmos_memory_size();
+        self.set_cmos_sizes();
+        if self.memory.has_rom() {
+            return;
+        }
         self.pci.assign();
         for (port, value) in PIT_SET_UP.into_iter().chain(PIC_SET_UP) {
             self.write_ports(port, 1, value.into());
@@ -50,8 +56,8 @@ impl Board {
     }
 
     /// What a BIOS leaves in the CMOS about the RAM: 640 KiB below 1 MiB, and what lies above 1 MiB (in KiB, up to 64 MiB),
-    /// above 16 MiB and above 4 GiB (both in units of 64 KiB).
-    fn set_cmos_memory_size(&mut self) {
+    /// above 16 MiB and above 4 GiB (both in units of 64 KiB); and how many processors there are besides the first.
+    fn set_cmos_sizes(&mut self) {
         let ranges = self.memory.ranges();
         let below_4_gib = ranges.first().map_or(0, |&(_, len)| len);
         let above_4_gib = ranges.get(1).map_or(0, |&(_, len)| len);
@@ -69,7 +75,10 @@ impl Board {
             self.set_cmos(index + 1, (value >> 8) as u8);
         }
         self.set_cmos(CMOS_ABOVE_4_GIB + 2, (above_4_gib >> 16) as u8);
-        self.set_cmos(CMOS_SHUTDOWN, 0);
+        self.set_cmos(CMOS_OTHER_PROCESSORS, (self.vcpus() - 1) as u8);
+        if !self.memory.has_rom() {
+            self.set_cmos(CMOS_SHUTDOWN, 0);
+        }
     }
 
     /// Reset. [`ResetKind::Hard`]: all devices are as after power-on; what belongs to the host (consoles, claims, fw_cfg
@@ -132,6 +141,7 @@ impl Board {
         self.acpi_pm = Default::default();
         self.hpet = Default::default();
         self.pci.reset();
+        self.memory.set_shadow(guestmem::SHADOW_BASE, guestmem::SHADOW_END - guestmem::SHADOW_BASE, false, false);
         self.serial.reset();
         self.serial_changed();
         self.fw_cfg.reset();
@@ -141,6 +151,7 @@ impl Board {
         self.shutdown_port = Default::default();
         self.test_device = crate::testdev::TestDevice::new();
         self.post_code = 0;
+        self.apm = [0; 2];
         for vcpu in 0..self.vcpus() {
             // RESET clears the TSC's offset with the TSC itself.
             self.set_tsc_offset(vcpu, 0);

@@ -12,6 +12,9 @@ use crate::{coprocessor, debug_exit, fw_cfg, i8042, pci, pic, pit, rtc, serial, 
 
 /// POST codes, and the port by which old programs wait a microsecond.
 const POST_CODE: u16 = 0x80;
+/// Advanced power management of the PIIX4: control, whose write would be a system management interrupt, and status. Both are kept.
+const APM_CONTROL: u16 = 0xB2;
+const APM_STATUS: u16 = 0xB3;
 /// What a port reads as that nobody answers.
 const FLOATING: u8 = 0xFF;
 
@@ -86,6 +89,7 @@ impl Board {
             }
             i8042::COMMAND => self.i8042.read_status(),
             POST_CODE => self.post_code,
+            APM_CONTROL..=APM_STATUS => self.apm[usize::from(port - APM_CONTROL)],
             rtc::DATA => {
                 let value = self.rtc.read(self.now_ns);
                 self.rtc_changed();
@@ -131,6 +135,7 @@ impl Board {
                 self.request_reset(reset);
             }
             POST_CODE => self.post_code = value,
+            APM_CONTROL..=APM_STATUS => self.apm[usize::from(port - APM_CONTROL)] = value,
             coprocessor::CLEAR_BUSY => {
                 self.coprocessor.clear_busy();
                 self.coprocessor_changed();

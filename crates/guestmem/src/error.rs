@@ -19,7 +19,15 @@ pub enum Error {
         /// The host's reason.
         source: vm_memory::mmap::MmapRegionError,
     },
-    /// Some byte of the range is not RAM.
+    /// A firmware image is too large, or no multiple of the page size.
+    #[error("a firmware image of {size:#x} bytes is not possible: a multiple of 4096 up to {max:#x} is needed")]
+    RomSize {
+        /// Bytes of the image.
+        size: u64,
+        /// The largest possible size in bytes.
+        max: u64,
+    },
+    /// Some byte of the range is not RAM, or is to be written and can only be read.
     #[error("guest-physical range {gpa:#x}+{len:#x} is not RAM")]
     NotRam {
         /// First byte.

@@ -10,10 +10,12 @@
 //! [`GuestMemory::open_for_stores`] has said that there is nothing left to honour.
 
 mod error;
+mod firmware;
 mod layout;
 mod memory;
 
 pub use error::Error;
+pub use firmware::{MAX_ROM_SIZE, SHADOW_BASE, SHADOW_END};
 pub use layout::{HIGH_RAM_BASE, LOW_RAM_END, MAX_RAM_SIZE};
 pub use memory::{GuestMemory, RamOffset, Scalar};
 

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use vm_memory::mmap::MmapRegion;
 
-use crate::{Error, HIGH_RAM_BASE, LOW_RAM_END, MAX_RAM_SIZE, PAGE_SIZE};
+use crate::firmware::{self, Firmware};
+use crate::{Error, HIGH_RAM_BASE, LOW_RAM_END, MAX_RAM_SIZE, MAX_ROM_SIZE, PAGE_SIZE, SHADOW_BASE, SHADOW_END};
 
-/// Position of a byte in RAM, counted without the hole. Always below the size of the memory that gave it out.
+/// Position of a byte in RAM, counted without the hole, or behind it in the firmware's image. Always in the mapping of the memory
+/// that gave it out.
 pub type RamOffset = u64;
 
 /// Integers that guest memory is read and written as. Little-endian, any alignment.
@@ -45,6 +47,7 @@ impl PageBits {
 
 struct Inner {
     region: MmapRegion<()>,
+    firmware: Firmware,
     dirty: PageBits,
     /// May hold something: written since it was zero.
     touched: PageBits,
@@ -54,6 +57,8 @@ struct Inner {
     code_written_pages: std::sync::Mutex<Vec<(u64, u64)>>,
     /// Set when dirty bits were cleared, so that engines withdraw the pages that they opened for stores.
     dirty_cleared: AtomicBool,
+    /// Set when another offset than before is at some address, so that engines forget translations.
+    moved: AtomicBool,
 }
 
 impl Inner {
@@ -68,7 +73,10 @@ impl Inner {
 pub struct GuestMemory {
     // Those of `inner.region`: the hot path takes them from here.
     base: *mut u8,
+    /// Bytes of RAM.
     size: u64,
+    /// Bytes of the mapping.
+    mapped: u64,
     inner: Arc<Inner>,
 }
 
@@ -87,9 +95,10 @@ impl GuestMemory {
         if size == 0 || !size.is_multiple_of(PAGE_SIZE) || size > MAX_RAM_SIZE {
             return Err(Error::Size { size, max: MAX_RAM_SIZE });
         }
-        let region = MmapRegion::<()>::new(size as usize).map_err(|source| Error::Map { size, source })?;
+        let mapped = size + firmware::AREA_SIZE;
+        let region = MmapRegion::<()>::new(mapped as usize).map_err(|source| Error::Map { size, source })?;
         let base = region.as_ptr();
-        let pages = size / PAGE_SIZE;
+        let pages = mapped / PAGE_SIZE;
         let inner = Arc::new(Inner {
             dirty: PageBits::new(pages),
             touched: PageBits::new(pages),
@@ -97,14 +106,16 @@ impl GuestMemory {
             code_written: AtomicBool::new(false),
             code_written_pages: std::sync::Mutex::default(),
             dirty_cleared: AtomicBool::new(false),
+            moved: AtomicBool::new(false),
+            firmware: Firmware::new(size),
             region,
         });
-        Ok(Self { base, size, inner })
+        Ok(Self { base, size, mapped, inner })
     }
 
     /// Bytes of RAM.
     pub fn size(&self) -> u64 {
-        debug_assert_eq!(self.size, self.inner.region.size() as u64);
+        debug_assert_eq!(self.mapped, self.inner.region.size() as u64);
         self.size
     }
 
@@ -118,30 +129,121 @@ impl GuestMemory {
         ranges
     }
 
-    /// Where the byte at `gpa` lies in RAM; `None` if it is not RAM. Valid for the whole page of `gpa`.
+    /// Where the byte at `gpa` is read: in RAM or in the firmware's image; `None` if it is neither. Valid for the whole page of
+    /// `gpa`.
     #[inline]
     pub fn offset(&self, gpa: u64) -> Option<RamOffset> {
         if gpa < LOW_RAM_END {
+            if (SHADOW_BASE..SHADOW_END).contains(&gpa) && SHADOW_END <= self.size {
+                return Some(self.inner.firmware.read_offset(gpa));
+            }
             (gpa < self.size).then_some(gpa)
-        } else {
-            let offset = gpa.checked_sub(HIGH_RAM_BASE)?.checked_add(LOW_RAM_END)?;
+        } else if gpa >= HIGH_RAM_BASE {
+            let offset = (gpa - HIGH_RAM_BASE).checked_add(LOW_RAM_END)?;
             (offset < self.size).then_some(offset)
+        } else {
+            self.inner.firmware.rom_offset(gpa)
         }
     }
 
-    /// The guest-physical address of a byte of RAM: the inverse of [`GuestMemory::offset`].
+    /// Where a store to `gpa` goes when [`GuestMemory::open_for_stores`] has refused what is read there; `None`: nowhere. Marks
+    /// the page dirty.
+    pub fn offset_for_stores(&self, gpa: u64) -> Option<RamOffset> {
+        let read = self.offset(gpa)?;
+        let offset = if !self.inner.firmware.is_protected(read) {
+            read
+        } else if gpa < SHADOW_END && self.inner.firmware.is_writable(gpa) {
+            gpa
+        } else {
+            return None;
+        };
+        self.inner.set_dirty(offset / PAGE_SIZE);
+        Some(offset)
+    }
+
+    /// The guest-physical address of a byte: the inverse of [`GuestMemory::offset`], but for RAM behind an image.
     #[inline]
     pub fn gpa(&self, offset: RamOffset) -> u64 {
-        if offset < LOW_RAM_END { offset } else { offset - LOW_RAM_END + HIGH_RAM_BASE }
+        if offset < LOW_RAM_END && offset < self.size {
+            offset
+        } else if offset < self.size {
+            offset - LOW_RAM_END + HIGH_RAM_BASE
+        } else {
+            self.inner.firmware.rom_gpa(offset)
+        }
+    }
+
+    /// Whether an offset is one of RAM, and not of the firmware's image.
+    #[inline]
+    pub fn is_ram(&self, offset: RamOffset) -> bool {
+        offset < self.size
+    }
+
+    /// Put firmware's image where it ends at 4 GiB and, its last 128 KiB, below 1 MiB; who answers there is up to
+    /// [`GuestMemory::set_shadow`], and is RAM at first. An empty image takes the last one away.
+    ///
+    /// # Errors
+    /// [`Error::RomSize`] unless it is a multiple of 4096 up to [`MAX_ROM_SIZE`].
+    pub fn set_rom(&self, image: &[u8]) -> Result<(), Error> {
+        let size = image.len() as u64;
+        if !size.is_multiple_of(PAGE_SIZE) || size > MAX_ROM_SIZE {
+            return Err(Error::RomSize { size, max: MAX_ROM_SIZE });
+        }
+        let firmware = &self.inner.firmware;
+        firmware.set_shadow(SHADOW_BASE, SHADOW_END - SHADOW_BASE, true, true);
+        self.write_at(firmware.ones(), &[0xFF; PAGE_SIZE as usize]);
+        self.write_at(firmware.rom_start(), image);
+        firmware.set_rom_size(size);
+        self.inner.moved.store(true, Relaxed);
+        Ok(())
+    }
+
+    /// Whether there is an image.
+    pub fn has_rom(&self) -> bool {
+        self.inner.firmware.is_present()
+    }
+
+    /// Say who answers from 768 KiB to 1 MiB, in a range of whole pages: reads come from RAM or from the image, writes go to RAM
+    /// or nowhere. Without an image, all stays RAM.
+    pub fn set_shadow(&self, gpa: u64, len: u64, reads_ram: bool, writes_ram: bool) {
+        if self.has_rom() && self.inner.firmware.set_shadow(gpa, len, reads_ram, writes_ram) {
+            self.inner.moved.store(true, Relaxed);
+        }
+    }
+
+    /// Whether something else than before is at some address since the last call: translations must be forgotten.
+    #[inline]
+    pub fn take_moved(&self) -> bool {
+        self.inner.moved.load(Relaxed) && self.inner.moved.swap(false, Relaxed)
+    }
+
+    /// Copy bytes from an offset on, which lie in one page.
+    ///
+    /// # Panics
+    /// If they reach beyond the mapping, which [`GuestMemory::offset`] rules out.
+    pub fn read_at(&self, offset: RamOffset, buffer: &mut [u8]) {
+        assert!(offset <= self.mapped && buffer.len() as u64 <= self.mapped - offset);
+        // SAFETY: in bounds of the mapping by the assertion; `buffer` is not guest memory.
+        unsafe { std::ptr::copy_nonoverlapping(self.base.add(offset as usize), buffer.as_mut_ptr(), buffer.len()) }
+    }
+
+    /// Copy bytes to an offset, whatever is there, with all that [`GuestMemory::write_bytes`] says.
+    fn write_at(&self, offset: RamOffset, bytes: &[u8]) {
+        assert!(offset <= self.mapped && bytes.len() as u64 <= self.mapped - offset);
+        // SAFETY: as in `read_at`.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(offset as usize), bytes.len()) }
+        if !bytes.is_empty() {
+            self.note_write(offset, bytes.len() as u64);
+        }
     }
 
     /// Load an integer. The caller has checked that it does not cross a page.
     ///
     /// # Panics
-    /// If it reaches beyond RAM, which [`GuestMemory::offset`] rules out.
+    /// If it reaches beyond the mapping, which [`GuestMemory::offset`] rules out.
     #[inline(always)]
     pub fn load<T: Scalar>(&self, offset: RamOffset) -> T {
-        assert!(offset <= self.size - size_of::<T>() as u64);
+        assert!(offset <= self.mapped - size_of::<T>() as u64);
         // SAFETY: in bounds of the mapping by the assertion (its size is at least a page, so the subtraction holds);
         // any bit pattern is a valid `T`.
         unsafe { self.base.add(offset as usize).cast::<T>().read_unaligned() }
@@ -150,10 +252,10 @@ impl GuestMemory {
     /// Store an integer in a page that [`GuestMemory::open_for_stores`] has opened. Does not cross a page.
     ///
     /// # Panics
-    /// If it reaches beyond RAM.
+    /// If it reaches beyond the mapping.
     #[inline(always)]
     pub fn store<T: Scalar>(&self, offset: RamOffset, value: T) {
-        assert!(offset <= self.size - size_of::<T>() as u64);
+        assert!(offset <= self.mapped - size_of::<T>() as u64);
         // SAFETY: as in `load`.
         unsafe { self.base.add(offset as usize).cast::<T>().write_unaligned(value) }
     }
@@ -161,33 +263,40 @@ impl GuestMemory {
     /// Copy `len` bytes within RAM to a page that [`GuestMemory::open_for_stores`] has opened; neither range crosses a page.
     ///
     /// # Panics
-    /// If a range reaches beyond RAM.
+    /// If a range reaches beyond the mapping.
     #[inline]
     pub fn copy_run(&self, from: RamOffset, to: RamOffset, len: u64) {
-        assert!(len <= self.size && from <= self.size - len && to <= self.size - len);
+        assert!(len <= self.mapped && from <= self.mapped - len && to <= self.mapped - len);
         // SAFETY: both ranges are in bounds of the mapping by the assertion; `copy` allows them to overlap.
         unsafe { std::ptr::copy(self.base.add(from as usize), self.base.add(to as usize), len as usize) }
     }
 
     /// Mark the page of `offset` dirty, and say whether [`GuestMemory::store`] may be used on it from now on: not if it
-    /// holds decoded code.
+    /// holds decoded code, or is protected.
     #[inline]
     pub fn open_for_stores(&self, offset: RamOffset) -> bool {
+        if self.inner.firmware.is_protected(offset) {
+            return false;
+        }
         let page = offset / PAGE_SIZE;
         self.inner.set_dirty(page);
         !self.inner.code.get(page)
     }
 
-    /// Copy guest memory from `gpa` into `buffer`.
+    /// Copy what is read from `gpa` on into `buffer`.
     ///
     /// # Errors
-    /// [`Error::NotRam`] if some byte is not RAM; `buffer` is then unspecified.
+    /// [`Error::NotRam`] if some byte is neither RAM nor of the image; `buffer` is then unspecified.
     pub fn read_bytes(&self, gpa: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        if let Some(offset) = self.find_range(gpa, buffer.len() as u64)? {
-            // SAFETY: `find_range` found that many bytes inside the mapping; `buffer` is not guest memory.
-            unsafe {
-                std::ptr::copy_nonoverlapping(self.base.add(offset as usize), buffer.as_mut_ptr(), buffer.len());
+        if !self.may_be_shadowed(gpa, buffer.len() as u64) {
+            if let Some(offset) = self.find_range(gpa, buffer.len() as u64)? {
+                self.read_at(offset, buffer);
             }
+            return Ok(());
+        }
+        for (gpa, range) in pages(gpa, buffer.len()) {
+            let error = Error::NotRam { gpa, len: range.len() as u64 };
+            self.read_at(self.offset(gpa).ok_or(error)?, &mut buffer[range]);
         }
         Ok(())
     }
@@ -196,16 +305,29 @@ impl GuestMemory {
     /// ([`GuestMemory::take_code_writes`]).
     ///
     /// # Errors
-    /// [`Error::NotRam`] if some byte is not RAM; nothing is then written.
+    /// [`Error::NotRam`] if some byte is not RAM, or protected; nothing is then written.
     pub fn write_bytes(&self, gpa: u64, bytes: &[u8]) -> Result<(), Error> {
-        if let Some(offset) = self.find_range(gpa, bytes.len() as u64)? {
-            // SAFETY: as in `read_bytes`.
-            unsafe {
-                std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(offset as usize), bytes.len());
+        if !self.may_be_shadowed(gpa, bytes.len() as u64) {
+            if let Some(offset) = self.find_range(gpa, bytes.len() as u64)? {
+                self.write_at(offset, bytes);
             }
-            self.note_write(offset, bytes.len() as u64);
+            return Ok(());
+        }
+        let error = Error::NotRam { gpa, len: bytes.len() as u64 };
+        let targets: Option<Vec<_>> =
+            pages(gpa, bytes.len()).map(|(gpa, range)| Some((self.offset_for_stores(gpa)?, range))).collect();
+        for (offset, range) in targets.ok_or(error)? {
+            self.write_at(offset, &bytes[range]);
         }
         Ok(())
+    }
+
+    /// Whether a range touches addresses where an image may answer: then it must be looked at page by page.
+    #[inline]
+    fn may_be_shadowed(&self, gpa: u64, len: u64) -> bool {
+        self.has_rom()
+            && (gpa < SHADOW_END && gpa.saturating_add(len) > SHADOW_BASE
+                || (LOW_RAM_END..HIGH_RAM_BASE).contains(&gpa))
     }
 
     /// Zero `len` bytes at `gpa`, as [`GuestMemory::write_bytes`] would. Pages that are zero anyway cost nothing, so that it
@@ -214,6 +336,9 @@ impl GuestMemory {
     /// # Errors
     /// [`Error::NotRam`] if some byte is not RAM; nothing is then written.
     pub fn clear(&self, gpa: u64, len: u64) -> Result<(), Error> {
+        if self.may_be_shadowed(gpa, len) {
+            return self.clear_shadowed(gpa, len);
+        }
         let Some(offset) = self.find_range(gpa, len)? else { return Ok(()) };
         let end = offset + len;
         let word_of = |offset: u64| (offset / PAGE_SIZE / 64) as usize;
@@ -231,10 +356,24 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// [`GuestMemory::clear`] where an image may be.
+    fn clear_shadowed(&self, gpa: u64, len: u64) -> Result<(), Error> {
+        let error = Error::NotRam { gpa, len };
+        if len > self.size {
+            return Err(error);
+        }
+        let targets: Option<Vec<_>> =
+            pages(gpa, len as usize).map(|(gpa, range)| Some((self.offset_for_stores(gpa)?, range))).collect();
+        for (offset, range) in targets.ok_or(error)? {
+            self.clear_in_page(offset / PAGE_SIZE, offset, range.len() as u64);
+        }
+        Ok(())
+    }
+
     /// Zero `len` bytes at `offset`, which lie in `page`.
     fn clear_in_page(&self, page: u64, offset: RamOffset, len: u64) {
         assert!(offset <= self.size && len <= self.size - offset);
-        // SAFETY: in bounds of the mapping by the assertion.
+        // SAFETY: in bounds of RAM, and so of the mapping, by the assertion.
         unsafe { self.base.add(offset as usize).write_bytes(0, len as usize) };
         self.note_write(offset, len);
         if len == PAGE_SIZE {
@@ -279,7 +418,7 @@ impl GuestMemory {
 
     /// The writes to pages with decoded code since the last call, as `(offset, len)` within one page each.
     pub fn take_code_writes(&self) -> Vec<(RamOffset, u64)> {
-        if !self.inner.code_written.swap(false, Relaxed) {
+        if !(self.inner.code_written.load(Relaxed) && self.inner.code_written.swap(false, Relaxed)) {
             return Vec::new();
         }
         let mut pages = self.inner.code_written_pages.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -322,7 +461,7 @@ impl GuestMemory {
         pages
     }
 
-    /// RAM offsets of the pages that may hold something, ascending: all others are zero.
+    /// Offsets of the pages that may hold something, ascending: all others are zero.
     pub fn touched_pages(&self) -> impl Iterator<Item = RamOffset> + '_ {
         self.inner.touched.0.iter().enumerate().filter(|(_, word)| word.load(Relaxed) != 0).flat_map(|(index, word)| {
             let bits = word.load(Relaxed);
@@ -337,9 +476,108 @@ impl GuestMemory {
     }
 }
 
+/// Split a guest-physical range at page boundaries: the address of each part, and its place in the range.
+fn pages(gpa: u64, len: usize) -> impl Iterator<Item = (u64, std::ops::Range<usize>)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        let here = gpa.wrapping_add(done as u64);
+        let part = ((PAGE_SIZE - here % PAGE_SIZE) as usize).min(len - done);
+        done += part;
+        (part != 0).then(|| (here, done - part..done))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    /// 2 MiB of RAM, and an image whose bytes are the numbers of its pages.
+    fn with_firmware() -> GuestMemory {
+        let memory = GuestMemory::new(2 * MIB).unwrap();
+        let image: Vec<u8> = (0..256 << 10).map(|at| (at / PAGE_SIZE) as u8).collect();
+        memory.set_rom(&image).unwrap();
+        memory
+    }
+
+    fn byte(memory: &GuestMemory, gpa: u64) -> u8 {
+        memory.load(memory.offset(gpa).unwrap())
+    }
+
+    #[test]
+    fn an_image_ends_at_4_gib_and_cannot_be_written() {
+        let memory = with_firmware();
+        assert!(memory.take_moved());
+        assert!(!memory.take_moved());
+        assert_eq!([0xFFFC_0000, 0xFFFF_FFFF].map(|gpa| byte(&memory, gpa)), [0, 63]);
+        assert_eq!(memory.offset(0xFFFB_E000), None);
+        let offset = memory.offset(0xFFFF_0000).unwrap();
+        assert_eq!((memory.gpa(offset), memory.is_ram(offset)), (0xFFFF_0000, false));
+        assert!(!memory.open_for_stores(offset));
+        assert_eq!(memory.offset_for_stores(0xFFFF_0000), None);
+        assert!(memory.write_bytes(0xFFFF_FFFF, &[1]).is_err());
+        assert!(memory.read_bytes(0xFFFF_FFFF, &mut [0; 2]).is_err(), "RAM does not reach 4 GiB");
+    }
+
+    #[test]
+    fn each_page_below_1_mib_is_ram_or_image_for_reads_and_for_writes() {
+        let memory = with_firmware();
+        let (gpa, last_page) = (0xF_F000, 63);
+        memory.write_bytes(gpa, &[0xAA]).unwrap();
+        for (reads_ram, writes_ram, read, target) in [
+            (true, true, 0xAA, Some(gpa)),
+            (true, false, 0xAA, None),
+            (false, true, last_page, Some(gpa)),
+            (false, false, last_page, None),
+        ] {
+            memory.set_shadow(gpa, PAGE_SIZE, reads_ram, writes_ram);
+            assert_eq!(byte(&memory, gpa), read);
+            assert_eq!(memory.offset_for_stores(gpa), target);
+            assert_eq!(memory.open_for_stores(memory.offset(gpa).unwrap()), reads_ram && writes_ram);
+        }
+        assert_eq!(byte(&memory, 0xF_E000), 0, "the page beside is RAM");
+        memory.set_shadow(0xC_0000, 0x4_0000, false, false);
+        assert_eq!([0xD_FFFF, 0xE_0000].map(|gpa| byte(&memory, gpa)), [0xFF, 32], "128 KiB appear");
+    }
+
+    #[test]
+    fn ranges_across_the_border_are_read_and_written_as_the_processors_see_them() {
+        let memory = with_firmware();
+        memory.set_shadow(0xF_F000, PAGE_SIZE, false, false);
+        let mut bytes = [0; 4];
+        memory.read_bytes(0xF_FFFE, &mut bytes).unwrap();
+        assert_eq!(bytes, [63, 63, 0, 0]);
+        assert!(memory.write_bytes(0xF_EFFF, &[1, 2]).is_err());
+        assert_eq!(byte(&memory, 0xF_EFFF), 0, "all or nothing");
+        memory.set_shadow(0xF_F000, PAGE_SIZE, false, true);
+        memory.write_bytes(0xF_EFFF, &[1, 2]).unwrap();
+        memory.set_shadow(0xF_F000, PAGE_SIZE, true, true);
+        memory.read_bytes(0xF_EFFF, &mut bytes[..2]).unwrap();
+        assert_eq!(bytes[..2], [1, 2]);
+    }
+
+    #[test]
+    fn an_image_can_be_taken_away() {
+        let memory = with_firmware();
+        memory.set_shadow(0xC_0000, 0x4_0000, false, false);
+        assert!(memory.clear(0xB_F000, 0x2000).is_err());
+        memory.set_rom(&[]).unwrap();
+        assert_eq!((memory.offset(0xFFFF_0000), memory.offset(0xF_0000)), (None, Some(0xF_0000)));
+        memory.clear(0xB_F000, 0x2000).unwrap();
+    }
+
+    #[test]
+    fn without_an_image_nothing_is_shadowed() {
+        let memory = GuestMemory::new(2 * MIB).unwrap();
+        memory.set_shadow(0xC_0000, 0x4_0000, false, false);
+        assert_eq!(memory.offset_for_stores(0xF_0000), Some(0xF_0000));
+        assert_eq!(memory.offset(0xFFFF_FFF0), None);
+        assert!(!memory.take_moved());
+        for size in [100, MAX_ROM_SIZE + PAGE_SIZE] {
+            assert!(matches!(memory.set_rom(&vec![0; size as usize]), Err(Error::RomSize { .. })));
+        }
+    }
 
     #[test]
     fn ram_goes_on_above_the_hole() {
@@ -405,6 +643,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "offset <=")]
     fn a_load_beyond_ram_panics_instead_of_reading() {
-        GuestMemory::new(0x1000).unwrap().load::<u64>(0xffc);
+        let memory = GuestMemory::new(0x1000).unwrap();
+        memory.load::<u64>(memory.mapped - 4);
     }
 }

@@ -10,7 +10,9 @@ create_exception!(_native, HostError, NativeError, "The host refused something."
 /// `guestmem`'s errors.
 pub fn memory_error(error: guestmem::Error) -> PyErr {
     match error {
-        guestmem::Error::Size { .. } => pyo3::exceptions::PyValueError::new_err(error.to_string()),
+        guestmem::Error::Size { .. } | guestmem::Error::RomSize { .. } => {
+            pyo3::exceptions::PyValueError::new_err(error.to_string())
+        }
         guestmem::Error::Map { .. } => HostError::new_err(error.to_string()),
         guestmem::Error::NotRam { gpa, len } => MemoryRangeError::new_err((error.to_string(), gpa, len)),
     }

@@ -614,7 +614,7 @@ impl Vm {
         inner.board.hash_state(&mut hasher);
         let mut page = [0; guestmem::PAGE_SIZE as usize];
         for offset in self.memory.touched_pages() {
-            self.memory.read_bytes(self.memory.gpa(offset), &mut page).map_err(memory_error)?;
+            self.memory.read_at(offset, &mut page);
             if page.iter().any(|&byte| byte != 0) {
                 (offset, page.as_slice()).hash(&mut hasher);
             }
@@ -734,6 +734,31 @@ impl Vm {
 
     fn set_fw_cfg(&self, key: u16, data: &[u8]) -> PyResult<()> {
         self.lock()?.board.set_fw_cfg(key, data.to_vec()).map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    fn set_fw_cfg_file(&self, name: &str, data: &[u8]) -> PyResult<u16> {
+        self.lock()?
+            .board
+            .set_fw_cfg_file(name, data.to_vec())
+            .map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+
+    #[pyo3(signature = (fd))]
+    fn set_debug_console_fd(&self, fd: Option<i32>) -> PyResult<()> {
+        self.lock()?.board.set_debug_console(match fd {
+            Some(fd) => Some(Box::new(crate::console::FdWriter::new(fd)?)),
+            None => None,
+        });
+        Ok(())
+    }
+
+    fn take_debug_console<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.lock()?.board.take_debug_console()))
+    }
+
+    fn set_rom(&self, image: &[u8]) -> PyResult<()> {
+        let _stopped = self.lock()?;
+        self.memory.set_rom(image).map_err(memory_error)
     }
 
     fn set_cmos(&self, index: u8, value: u8) -> PyResult<()> {

@@ -364,9 +364,9 @@ impl Engine {
     pub fn run(&mut self, bus: &mut dyn Bus, budget: u64) -> Exit {
         let end = self.instructions.saturating_add(budget);
         let mut idle_skips = 0;
-        self.take_outside_writes();
         loop {
             bus.advance(self.now_ns());
+            self.take_outside_writes();
             if let Some(reason) = bus.take_stop() {
                 return Exit::Stop(reason);
             }
@@ -424,7 +424,7 @@ impl Engine {
         least + self.draw() % (most - least + 1)
     }
 
-    /// Take note of what was done to memory between calls.
+    /// Take note of what was done to memory by others than vCPUs: devices, and the host between calls.
     fn take_outside_writes(&mut self) {
         for (offset, len) in self.memory.take_code_writes() {
             if self.cache.overlaps(offset, len) {
@@ -435,6 +435,11 @@ impl Engine {
         if self.memory.take_dirty_cleared() {
             for cpu in &mut self.cpus {
                 cpu.tlb.close_for_stores();
+            }
+        }
+        if self.memory.take_moved() {
+            for cpu in &mut self.cpus {
+                cpu.tlb.flush();
             }
         }
     }
@@ -803,8 +808,7 @@ impl Engine {
         let mut bytes = [0; decode::MAX_BLOCK_OPS * 15];
         let len = bytes.len().min((4096 - (offset & 0xFFF)) as usize);
         let bytes = &mut bytes[..len];
-        let gpa = self.memory.gpa(offset);
-        self.memory.read_bytes(gpa, bytes).ok()?;
+        self.memory.read_at(offset, bytes);
         self.decode_buffer.clear();
         let cpu = &self.cpus[self.current];
         let end = decode::decode_block(bytes, mode, &cpu.features, &mut self.decode_buffer);

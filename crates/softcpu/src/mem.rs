@@ -293,8 +293,10 @@ impl Cpu {
             return Ok(self.mem.gpa(offset));
         }
         let Mapping { gpa, storable } = self.walk(env, linear, access)?;
+        // What is read from firmware's image may be written elsewhere, so every access to it is looked at.
         if let Some(offset) = self.mem.offset(gpa)
             && ordinary
+            && self.mem.is_ram(offset)
         {
             self.tlb.keep(self.mmu_index, linear, offset, storable);
             self.remember(linear, offset, storable);
@@ -324,10 +326,16 @@ impl Cpu {
 
     /// Store 1, 2, 4 or 8 bytes that lie in one page.
     pub fn store_physical(&mut self, env: &mut Env<'_>, gpa: u64, bytes: u64, value: u64) -> Result<(), Stop> {
-        let Some(offset) = self.mem.offset(gpa) else { return self.store_device(env, gpa, bytes, value) };
-        if !self.mem.open_for_stores(offset) && env.code.overlaps(offset, bytes) {
-            env.code_writes.push(offset);
-            self.code_written = true;
+        let Some(mut offset) = self.mem.offset(gpa) else { return self.store_device(env, gpa, bytes, value) };
+        if !self.mem.open_for_stores(offset) {
+            match self.mem.offset_for_stores(gpa) {
+                Some(target) => offset = target,
+                None => return Ok(()), // A ROM.
+            }
+            if env.code.overlaps(offset, bytes) {
+                env.code_writes.push(offset);
+                self.code_written = true;
+            }
         }
         match bytes {
             1 => self.mem.store(offset, value as u8),

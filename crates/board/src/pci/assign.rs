@@ -2,8 +2,9 @@
 //! and lets the functions decode.
 
 use super::bus::Pci;
-use super::chipset::{ISA_BRIDGE_DEVFN, PIRQ_ROUTE};
+use super::chipset::{HOST_BRIDGE_DEVFN, ISA_BRIDGE_DEVFN, PIRQ_ROUTE};
 use super::config::{BARS, COMMAND_IO, COMMAND_MEMORY, Space};
+use super::host_bridge::{PAM, PAM_WRITABLE};
 use super::offset::INTERRUPT_LINE;
 use crate::acpi_pm;
 
@@ -52,8 +53,11 @@ impl Pci {
                 let irq = if function.slot() == CHIPSET_SLOT { acpi_pm::SCI } else { PIRQ_IRQS[pirq] };
                 function.config.write(INTERRUPT_LINE, 1, irq.into());
             }
-            if function.devfn == ISA_BRIDGE_DEVFN {
-                function.config.put(PIRQ_ROUTE, &PIRQ_IRQS);
+            match function.devfn {
+                ISA_BRIDGE_DEVFN => function.config.put(PIRQ_ROUTE, &PIRQ_IRQS),
+                // All of RAM can be read and written.
+                HOST_BRIDGE_DEVFN => function.config.put(PAM, &PAM_WRITABLE),
+                _ => {}
             }
         });
     }

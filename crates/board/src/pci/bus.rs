@@ -10,6 +10,7 @@ use super::chipset::{
 };
 use super::config::{ConfigSpace, Space};
 use super::function::{Bare, Context, Device, Function};
+use super::host_bridge::HostBridge;
 use super::testdev::{self, PciTestDevice};
 
 /// CONFIG_ADDRESS, 32 bits.
@@ -58,10 +59,11 @@ pub struct Pci {
 impl Pci {
     /// The chipset alone.
     pub fn new() -> Self {
-        let functions =
-            [(HOST_BRIDGE_DEVFN, host_bridge()), (ISA_BRIDGE_DEVFN, isa_bridge()), (POWER_DEVFN, power_management())]
-                .map(|(devfn, config)| Function::new(devfn, config, Box::new(Bare)));
-        Self { address: 0, functions: functions.into(), windows: Vec::new(), is_assigned: false }
+        let functions = [(ISA_BRIDGE_DEVFN, isa_bridge()), (POWER_DEVFN, power_management())]
+            .map(|(devfn, config)| Function::new(devfn, config, Box::new(Bare)));
+        let mut functions = Vec::from(functions);
+        functions.insert(0, Function::new(HOST_BRIDGE_DEVFN, host_bridge(), Box::new(HostBridge)));
+        Self { address: 0, functions, windows: Vec::new(), is_assigned: false }
     }
 
     /// RESET: nothing decodes until firmware, or [`Pci::assign`], has given it addresses.

@@ -2,6 +2,7 @@
 //! What software finds in them is here; the devices that they stand for (8259s, 8254, power management) are the board's.
 
 use super::config::{ConfigSpace, Identity};
+use super::host_bridge::{PAM, PAM_WRITABLE};
 
 pub const HOST_BRIDGE_DEVFN: u8 = 0x00;
 pub const ISA_BRIDGE_DEVFN: u8 = 0x08;
@@ -20,8 +21,16 @@ const PIRQ_BITS: u8 = PIRQ_OFF | 0x0F;
 const POWER_BASE: usize = 0x40;
 const POWER_ENABLE: usize = 0x80;
 
+/// Device B: what is trapped. A system management interrupt for writes to port 0xB2 is enabled already, which tells firmware that
+/// somebody has set system management mode up, and there is none.
+const DEVICE_B: usize = 0x58;
+const APM_ENABLE: u32 = 1 << 25;
+
 pub fn host_bridge() -> ConfigSpace {
-    ConfigSpace::new(Identity { vendor: INTEL, device: 0x1237, class: 0x06_0000, revision: 2, subsystem: (0, 0) })
+    let mut space =
+        ConfigSpace::new(Identity { vendor: INTEL, device: 0x1237, class: 0x06_0000, revision: 2, subsystem: (0, 0) });
+    space.allow(PAM, &PAM_WRITABLE);
+    space
 }
 
 pub fn isa_bridge() -> ConfigSpace {
@@ -40,5 +49,6 @@ pub fn power_management() -> ConfigSpace {
             .with_pin(1);
     space.put(POWER_BASE, &(u32::from(crate::acpi_pm::FIRST_PORT) | 1).to_le_bytes());
     space.put(POWER_ENABLE, &[1]);
+    space.put(DEVICE_B, &APM_ENABLE.to_le_bytes());
     space
 }

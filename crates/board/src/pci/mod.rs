@@ -11,6 +11,7 @@ mod bus;
 mod chipset;
 mod config;
 mod function;
+mod host_bridge;
 mod msi;
 mod testdev;
 
