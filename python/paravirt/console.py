@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
 
+from paravirt.console_input import ConsoleInput
 from paravirt.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from paravirt import _native
+    from paravirt.host_events import HostEvents
 
 __all__ = ["Console"]
 
@@ -22,8 +25,9 @@ class Console:
     unbuffered and nothing is kept; any other stream gets it as text while the machine runs.
     """
 
-    def __init__(self, vm: _native.Vm, stream: int | IO[str] | IO[bytes] | None) -> None:
+    def __init__(self, vm: _native.Vm, stream: int | IO[str] | IO[bytes] | None, events: HostEvents) -> None:
         self._vm = vm
+        self._events = events
         self._stream: IO[str] | IO[bytes] | None = None
         self._kept = bytearray()
         self._read_to = 0
@@ -72,6 +76,19 @@ class Console:
     def send(self, data: bytes | str) -> None:
         """Give the guest something to read on its serial port."""
         self._vm.console_input(data.encode() if isinstance(data, str) else data)
+
+    def send_break(self) -> None:
+        """Send a break behind what was sent. Linux takes the next byte for a SysRq command."""
+        self._vm.console_break()
+
+    def read_from(self, fd: int, keys: Callable[[bytes], bytes] | None = None) -> None:
+        """Give the guest what arrives on a file descriptor while the machine runs, as much as it takes, until its end.
+
+        keys: is asked about all that is typed and returns what of it the guest gets; it may stop the machine. Without
+        it nothing is read before the guest wants it. A run with such input depends on when it comes, unless it is there
+        from the beginning, as in a file.
+        """
+        self._events.watch(ConsoleInput(self._vm, fd, keys))
 
     def __repr__(self) -> str:
         return f"<Console {'captured' if self.is_captured else 'to a file descriptor'}>"

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple, Self
 
 from paravirt import _native
 from paravirt._native import ExitKind
+from paravirt.attendant import Attendant
 from paravirt.boot import acpi, firmware, layout, mptable, open_kernel
 from paravirt.boot.entry import enter
 from paravirt.boot.image import Entry, Kernel, KernelFile, RealModeEntry
@@ -21,10 +22,12 @@ from paravirt.engine import find_engine
 from paravirt.errors import BreakpointError, ConfigurationError, EngineError, MachineStateError
 from paravirt.exits import ExitRouter, Hook
 from paravirt.host import Host, find_host
+from paravirt.host_events import HostEvents
 from paravirt.hypercalls.dispatch import Dispatcher
 from paravirt.hypercalls.fixup import FixUp, FixUpEngine, FixUpLog, Policy, find_policy
 from paravirt.interfaces import make_interfaces
 from paravirt.memory import MIB, GuestMemory, parse_memory_size
+from paravirt.pacing import Pacer
 from paravirt.result import Result, StopReason
 from paravirt.symbols import SymbolTable
 from paravirt.timers import Timer, Timers
@@ -41,7 +44,7 @@ MAX_CPUS = 255
 """Local APIC ids of 8 bits, of which 255 is the broadcast address."""
 DEFAULT_TSC_KHZ = 1_000_000
 DEFAULT_START_UNIX_NS = 1_767_225_600 * 10**9
-"""2026-01-01 00:00 UTC. Fixed, so that two runs are the same; give `time.time_ns()` for today."""
+"""2026-01-01 00:00 UTC. Fixed, so that two runs are the same; in real time it is now."""
 DEVICES = ("testdev", "debug-exit", "debugcon", "pci-testdev")
 """Optional devices of the board; all are there by default."""
 PUMP_INSTRUCTIONS = 20_000_000
@@ -96,8 +99,9 @@ class Machine:
     cpu: the guest CPU, a model and features as for QEMU's `-cpu`. seed: chooses how vCPUs interleave; the same seed
     gives the same run. console: where serial port 1 goes: a file descriptor or stream, None to keep it for `console`.
     trace: a Tracer. reboot: whether a reset that the guest asks for restarts it; otherwise the run ends. tsc_khz:
-    frequency of the TSC. start_unix_ns: the date that the guest's clocks show at power-on, in ns since 1970. devices:
-    optional devices that are there. engine: what executes vCPUs.
+    frequency of the TSC. realtime: whether the guest's time goes with the wall clock; virtual time otherwise, which
+    jumps over idle time. start_unix_ns: the date that the guest's clocks show at power-on, in ns since 1970; by default
+    now in real time, else the first day of 2026. devices: optional devices that are there. engine: what executes vCPUs.
 
     Raises ConfigurationError (and those below it) for what cannot be given, EngineError if the host has no room.
     """
@@ -116,7 +120,8 @@ class Machine:
         trace: Tracer | None = None,
         reboot: bool = False,
         tsc_khz: int = DEFAULT_TSC_KHZ,
-        start_unix_ns: int = DEFAULT_START_UNIX_NS,
+        realtime: bool = False,
+        start_unix_ns: int | None = None,
         devices: Iterable[str] = DEVICES,
         engine: str = "soft",
     ) -> None:
@@ -127,6 +132,8 @@ class Machine:
         _check_number("cpus", cpus, 1, MAX_CPUS)
         _check_number("seed", seed, 0, (1 << 64) - 1)
         _check_number("tsc_khz", tsc_khz, 1_000, 4_000_000)
+        if start_unix_ns is None:
+            start_unix_ns = time.time_ns() if realtime else DEFAULT_START_UNIX_NS
         _check_number("start_unix_ns", start_unix_ns, 0, (1 << 63) - 1)
         chosen_devices = _check_devices(devices)
         self.interfaces: tuple[Interface, ...] = tuple(make_interfaces(interfaces))
@@ -144,7 +151,9 @@ class Machine:
         )
         self.memory = GuestMemory(self._vm.memory)
         self.vcpus: tuple[Vcpu, ...] = tuple(Vcpu(self, self._vm, index) for index in range(cpus))
-        self.console = Console(self._vm, console)
+        self._events = HostEvents()
+        self._attendant = Attendant(self._vm, self._events, Pacer() if realtime else None)
+        self.console = Console(self._vm, console, self._events)
         for device in DEVICES:
             self._vm.set_policy_port(device, device in chosen_devices)
         self._set_firmware_configuration()
@@ -211,6 +220,7 @@ class Machine:
             (ExitKind.SHUTDOWN, lambda exit: self._end(StopReason.TRIPLE_FAULT, exit.vcpu)),
             (ExitKind.DEADLOCK, lambda _exit: self._end(StopReason.HALTED)),
             (ExitKind.BUDGET, self._on_budget),
+            (ExitKind.IDLE, self._on_idle),
             (ExitKind.DEBUG_EXIT, lambda exit: self._end(StopReason.DEBUG_EXIT, exit.vcpu, exit.value)),
             (ExitKind.RESET, self._on_reset),
             (ExitKind.SOFT_RESET, self._on_soft_reset),
@@ -343,14 +353,20 @@ class Machine:
         """Make `run` return soon, with reason STOPPED. For handlers, hooks, and other threads."""
         if self._is_running:
             self._end(StopReason.STOPPED)
-            self._vm.interrupt()
+            self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Make the run loop look whether it has to end: a guest that makes no exit, and a loop that waits."""
+        self._vm.interrupt()
+        self._events.wake()
 
     def _loop(self) -> None:
         """The heart: an exit, its handler, the answer, until somebody asks to stop."""
         run = self._vm.run
         handlers = self._router.handlers
         stops = self._stops
-        is_bounded = self._target is not None
+        self._attendant.begin()
+        is_bounded = self._target is not None or self._attendant.is_needed
         limit = self._next_limit()
         answer = None
         while not stops:
@@ -365,11 +381,13 @@ class Machine:
 
     def _next_limit(self) -> int | None:
         """How many instructions may run until somebody must look."""
-        pump = PUMP_INSTRUCTIONS if self.console.needs_pump else None
-        if self._target is None:
-            return pump
-        left = max(self._target - self._vm.instructions(), 0)
-        return left if pump is None else min(left, pump)
+        instructions = self._vm.instructions()
+        limits = (
+            PUMP_INSTRUCTIONS if self.console.needs_pump else None,
+            None if self._target is None else max(self._target - instructions, 0),
+            self._attendant.left(instructions),
+        )
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def _step_once(self, vcpu: int) -> None:
         answer = None
@@ -407,9 +425,8 @@ class Machine:
             timer.cancel()
 
     def _expire(self) -> None:
-        # The list ends the loop at the next exit, the interrupt a guest that makes none.
         self._end(StopReason.TIMEOUT)
-        self._vm.interrupt()
+        self._interrupt()
 
     # -- exits
 
@@ -424,6 +441,12 @@ class Machine:
             self._end(StopReason.MAX_INSTRUCTIONS)
         else:
             self.console.pump()
+            self._attendant.look()
+
+    def _on_idle(self, exit: Exit) -> None:
+        self.console.pump()
+        if not self._attendant.idle(exit.value):
+            self._end(StopReason.HALTED)
 
     def _on_breakpoint(self, exit: Exit) -> None:
         vcpu = self.vcpus[exit.vcpu]

@@ -91,6 +91,7 @@ class FakeVm:
         self.done: list[str] = []
         self.printed = b""
         self.typed = b""
+        self.room = 0
         self.console_fd: int | None = None
 
     def get_register(self, vcpu: int, name: str) -> int:
@@ -200,8 +201,12 @@ class FakeVm:
         printed, self.printed = self.printed, b""
         return printed
 
+    def console_room(self) -> int:
+        return self.room
+
     def console_input(self, data: bytes) -> None:
         self.typed += data
+        self.room = max(0, self.room - len(data))
 
 
 class FakeMachine:

@@ -11,13 +11,14 @@ import pytest
 import paravirt as pv
 from paravirt import _native, console
 from paravirt.console import Console
+from paravirt.host_events import HostEvents
 
 from .fakes import FakeVm
 
 
 def make_console(stream: object = None) -> tuple[FakeVm, Console]:
     vm = FakeVm()
-    return vm, Console(cast("_native.Vm", vm), stream)  # type: ignore[arg-type]
+    return vm, Console(cast("_native.Vm", vm), stream, HostEvents())  # type: ignore[arg-type]
 
 
 def test_kept() -> None:

@@ -57,7 +57,15 @@ STATUS_INTERRUPTED = 130
 )
 @click.option("--seed", default=0, show_default=True, help="How vCPUs interleave; the same seed gives the same run.")
 @click.option(
-    "--start-time", type=int, metavar="SECONDS", help="The guest's date at first, since 1970.  [default: 2026]"
+    "--realtime/--no-realtime",
+    default=None,
+    help="Whether guest time goes with the wall clock; if not it jumps over idle time.  [default: on a terminal]",
+)
+@click.option(
+    "--start-time",
+    type=int,
+    metavar="SECONDS",
+    help="The guest's date at first, since 1970.  [default: 2026, in real time now]",
 )
 @click.option("--trace", metavar="KINDS", help="A line for each event: hypercall, fixup, msr, exit, all; with commas.")
 @click.option("--trace-file", metavar="FILE", help="Where the trace goes.  [default: stderr]")
@@ -78,6 +86,7 @@ def run(
     append: str,
     protocol: str | None,
     seed: int,
+    realtime: bool | None,
     start_time: int | None,
     trace: str | None,
     trace_file: str | None,
@@ -91,8 +100,11 @@ def run(
     Its serial port is stdout; everything of paravirt's own goes to stderr. The status is the one that the kernel
     writes to isa-debug-exit (port 0xF4), as in QEMU (value << 1) | 1: a test kernel's success is 1. Without that it is
     0; 122 after a triple fault, 124 at a limit, 130 after Ctrl-C, 2 if the kernel could not be started.
+
+    On a terminal every key is the guest's, but for Ctrl-A X, which ends it, and Ctrl-A H for help.
     """
-    from paravirt.machine import DEFAULT_START_UNIX_NS, Machine  # Not needed for --help.
+    from paravirt.cli.interactive import attached_input, is_interactive
+    from paravirt.machine import Machine  # Not needed for --help.
     from paravirt.trace import Tracer
 
     console = _console_descriptor()
@@ -105,14 +117,16 @@ def run(
             policy=policy,
             cpu=cpu,
             seed=seed,
-            start_unix_ns=DEFAULT_START_UNIX_NS if start_time is None else start_time * 10**9,
+            realtime=is_interactive() if realtime is None else realtime,
+            start_unix_ns=None if start_time is None else start_time * 10**9,
             console=console,
             trace=Tracer(stream, trace) if trace is not None else None,
         )
         with machine:
             machine.boot(kernel, args=arguments, append=append, initrd=initrd, protocol=protocol)
             try:
-                result = machine.run(max_instructions=max_instructions, timeout=timeout)
+                with attached_input(machine):
+                    result = machine.run(max_instructions=max_instructions, timeout=timeout)
             except KeyboardInterrupt:
                 sys.stderr.write("paravirt: interrupted\n")
                 return STATUS_INTERRUPTED
