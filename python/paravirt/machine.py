@@ -248,8 +248,10 @@ class Machine:
         is_undefined = self._dispatcher.is_empty or fixup.native_is_undefined
         handler = fixup.on_undefined_native if is_undefined else self._dispatcher.handler()
         self._router.set_handler(ExitKind.HYPERCALL, handler)
-        self._router.set_handler(ExitKind.EXCEPTION, fixup.on_exception)
-        self._router.set_exceptions(frozenset() if self._dispatcher.is_empty else frozenset(self._host.fault_vectors))
+        self._fixup = fixup
+        self._router.set_handler(ExitKind.EXCEPTION, self._on_exception)
+        vectors = frozenset() if self._dispatcher.is_empty else frozenset(self._host.fault_vectors)
+        self._router.set_exceptions(vectors.union(*(interface.exceptions for interface in self.interfaces)))
 
     # -- booting
 
@@ -458,6 +460,14 @@ class Machine:
             breakpoint.hits += 1
             if breakpoint.function is None or breakpoint.function(vcpu) is True:
                 self._end(StopReason.BREAKPOINT, exit.vcpu)
+
+    def _on_exception(self, exit: Exit) -> None:
+        vcpu = self.vcpus[exit.vcpu]
+        error_code = exit.value if exit.has_error_code else None
+        for interface in self.interfaces:
+            if exit.address in interface.exceptions and interface.exception(vcpu, exit.address, error_code):
+                return
+        self._fixup.on_exception(exit)
 
     def _on_end_of_interrupt(self, exit: Exit) -> None:
         watcher = self._end_watchers.get((exit.vcpu, exit.address))

@@ -189,6 +189,23 @@ class Vcpu:
 
     # -- what a hypervisor does to it
 
+    def skip_instruction(self, length: int) -> None:
+        """End the instruction at RIP, which is `length` bytes long, as one that was executed: RIP behind it, RF clear,
+        the shadow of STI or MOV SS over (setting RIP does that), and the single-step trap if TF is set (SDM vol. 3
+        section 17.3.1.4)."""
+        rflags = self.rflags
+        self.rip = (self.rip + length) & self._rip_mask
+        self.rflags = rflags & ~RFLAGS_RF
+        if rflags & RFLAGS_TF:
+            self.dr6 |= DR6_BS
+            self._vm.inject_exception(self.index, DB_VECTOR)
+
+    @property
+    def _rip_mask(self) -> int:
+        if self.is_64bit:
+            return MASK64  # Not sign-extended: the next fetch faults if it is not canonical.
+        return (1 << 32) - 1 if self.cs_attributes & CS_D else (1 << 16) - 1
+
     def wake(self) -> None:
         """End its HLT as a kick does; if it is not in HLT, its next one returns at once."""
         self._vm.wake(self.index)
@@ -239,6 +256,10 @@ class Vcpu:
 
 
 MASK64 = (1 << 64) - 1
+RFLAGS_TF, RFLAGS_RF = 1 << 8, 1 << 16
+DR6_BS = 1 << 14
+DB_VECTOR = 1
+CS_D = 1 << 14
 CR0_PE = 1 << 0
 RFLAGS_VM = 1 << 17
 EFER_LMA = 1 << 10

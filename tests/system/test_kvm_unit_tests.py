@@ -68,6 +68,7 @@ EXPECTED = {
     "vmexit_tscdeadline",
     "vmexit_tscdeadline_immed",
     "vmexit_vmcall",
+    "vmware_backdoors",
     "x2apic",
     "xapic",
     "xsave",
@@ -86,7 +87,10 @@ SKIPPING = {
     "pmu_pebs": "there is no event-based sampling",
     "tsx-ctrl": "TSX is not announced",
 }
-"""What must skip itself, and why. The rest of the suite wants nested virtualization, an IOMMU or VMware's back door."""
+"""What must skip itself, and why. The rest of the suite wants nested virtualization or an IOMMU."""
+
+INTERFACES = {"vmware_backdoors": ("kvm", "vmware-backdoor")}
+"""Those that a test wants; KVM alone unless it is here."""
 
 INTEL_ONLY = {
     "pks": "AMD's CPUs have no protection keys for supervisor pages",
@@ -138,6 +142,8 @@ def test_kvm_unit_test(case: Case) -> None:
         pytest.skip(f"{case.test.file} was not built for {case.arch}")
     command = [sys.executable, "-m", "paravirt", "run", str(image), "--host", case.host, "--cpus", str(case.test.smp)]
     command += ["--timeout", str(TIMEOUT_S), "--start-time", str(int(time.time()))]
+    for interface in INTERFACES.get(case.test.name, ("kvm",)):
+        command += ["--interface", interface]
     for option, ours in (("-cpu", "--cpu"), ("-m", "--memory")):
         if value := case.test.qemu_option(option):
             # What follows QEMU's `host` is about QEMU.

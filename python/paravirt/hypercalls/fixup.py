@@ -37,12 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["FixUp", "FixUpLog", "Policy", "find_policy"]
 
 PAGE_MASK = 0xFFF
-MASK16, MASK32, MASK64 = (1 << 16) - 1, (1 << 32) - 1, (1 << 64) - 1
-RFLAGS_TF = 1 << 8
-RFLAGS_RF = 1 << 16
-DR6_BS = 1 << 14
-DB_VECTOR = 1
-CS_D = 1 << 14
+MASK32, MASK64 = (1 << 32) - 1, (1 << 64) - 1
 
 LOG_LENGTH = 10_000
 """Records kept; a guest can cause any number of them. The oldest goes first, counts go on."""
@@ -247,23 +242,8 @@ class FixUpEngine:
         if result is None:
             return True  # The guest got an exception from the call itself.
         vcpu.rax = result if is_64bit else result & MASK32
-        self._retire(vcpu, registers["rflags"], registers["rip"] + found.length)
+        vcpu.skip_instruction(found.length)
         return True
-
-    def _retire(self, vcpu: Vcpu, rflags: int, next_rip: int) -> None:
-        """End the instruction as one that was executed: RIP behind it, RF clear, the shadow of STI or MOV SS over
-        (setting RIP does that), and the single-step trap if TF is set (SDM vol. 3 section 17.3.1.4)."""
-        vcpu.rip = next_rip & self._rip_mask(vcpu)
-        vcpu.rflags = rflags & ~RFLAGS_RF
-        if rflags & RFLAGS_TF:
-            vcpu.dr6 |= DR6_BS
-            self._vm.inject_exception(vcpu.index, DB_VECTOR)
-
-    @staticmethod
-    def _rip_mask(vcpu: Vcpu) -> int:
-        if vcpu.is_64bit:
-            return MASK64  # Not sign-extended: the next fetch faults if it is not canonical.
-        return MASK32 if vcpu.cs_attributes & CS_D else MASK16
 
     # -- the guest's text
 

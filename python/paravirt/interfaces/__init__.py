@@ -1,17 +1,42 @@
-"""Paravirtual interfaces: one file for each, and `base`, which says what an interface is."""
+"""Paravirtual interfaces: one file or folder for each, and `base`, which says what an interface is.
+
+They are imported when they are asked for: a machine pays for those that it has.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from importlib import import_module
 
 from paravirt.errors import UnknownInterfaceError
 from paravirt.interfaces.base import Interface
-from paravirt.interfaces.kvm import KVM
 
-__all__ = ["INTERFACES", "make_interface", "make_interfaces"]
+__all__ = ["INTERFACES", "find_interface", "make_interface", "make_interfaces"]
 
-INTERFACES: dict[str, type[Interface]] = {KVM.name: KVM}
-"""The built-in interfaces by name."""
+INTERFACES: Mapping[str, str] = {
+    "kvm": "paravirt.interfaces.kvm:KVM",
+    "kvm-legacy": "paravirt.interfaces.kvm_legacy:KVMLegacy",
+    "vmware": "paravirt.interfaces.vmware:VMware",
+    "vmware-backdoor": "paravirt.interfaces.vmware:VMwareBackdoor",
+    "generic": "paravirt.interfaces.generic:Generic",
+    "acrn": "paravirt.interfaces.announced:ACRN",
+    "bhyve": "paravirt.interfaces.announced:Bhyve",
+    "jailhouse": "paravirt.interfaces.announced:Jailhouse",
+    "parallels": "paravirt.interfaces.announced:Parallels",
+    "qnx": "paravirt.interfaces.announced:QNX",
+    "tcg": "paravirt.interfaces.announced:TCG",
+    "virtualbox": "paravirt.interfaces.announced:VirtualBox",
+}
+"""The built-in interfaces by name, and where they are."""
+
+
+def find_interface(name: str) -> type[Interface]:
+    """Return a built-in interface's class. Raises UnknownInterfaceError."""
+    if name not in INTERFACES:
+        raise UnknownInterfaceError(name, sorted(INTERFACES))
+    module, _, attribute = INTERFACES[name].partition(":")
+    found: type[Interface] = getattr(import_module(module), attribute)
+    return found
 
 
 def make_interface(name: str, options: str = "") -> Interface:
@@ -19,13 +44,11 @@ def make_interface(name: str, options: str = "") -> Interface:
 
     Raises UnknownInterfaceError, and ConfigurationError for an option that it does not have.
     """
-    if name not in INTERFACES:
-        raise UnknownInterfaceError(name, sorted(INTERFACES))
-    return INTERFACES[name].from_options(options)
+    return find_interface(name).from_options(options)
 
 
 def make_interfaces(interfaces: Iterable[Interface | str] | None) -> list[Interface]:
     """Return interfaces from objects and names; None means KVM alone."""
     if interfaces is None:
-        return [KVM()]
+        interfaces = ("kvm",)
     return [make_interface(item) if isinstance(item, str) else item for item in interfaces]

@@ -124,6 +124,7 @@ class Interface:
       may
       not call, and whose pointer leads nowhere.
     - `real_mode`: whether a foreign instruction is repaired in real mode too.
+    - `exceptions`: vectors that the interface wants to see before the guest does; see `exception`.
     """
 
     name: ClassVar[str] = ""
@@ -134,6 +135,7 @@ class Interface:
     denied_call: ClassVar[int] = -1
     bad_pointer: ClassVar[int] = -14
     real_mode: ClassVar[bool] = True
+    exceptions: ClassVar[frozenset[int]] = frozenset()
 
     _machine: Machine | None = None
     _base: int | None = None
@@ -183,6 +185,11 @@ class Interface:
 
     def host_changed(self) -> None:
         """Called when other silicon is beneath the machine, `machine.host`: make hypercall pages anew."""
+
+    def exception(self, vcpu: Vcpu, vector: int, error_code: int | None) -> bool:
+        """Called when the guest is about to get one of `exceptions`. True: it does not get it; the vCPU goes on from
+        where it has been set to."""
+        return False
 
     # -- what a subclass overrides that shares the hypercall instruction with interfaces of other conventions
 
