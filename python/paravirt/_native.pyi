@@ -274,6 +274,14 @@ class Vm:
         """How many bytes of input the guest would take now; 0 while it does not listen, or has not taken all it was sent."""
     def set_fw_cfg(self, key: int, data: bytes) -> None:
         """Content of a fw_cfg item, at most 1 MiB."""
+    def set_fw_cfg_file(self, name: str, data: bytes) -> int:
+        """Content of a named fw_cfg file, at most 1 MiB; returns its key. Raises ValueError for a name that is none."""
+    def set_debug_console_fd(self, fd: int | None) -> None:
+        """Where the debug consoles (ports 0xE9 and 0x402) write; None keeps up to 64 MiB for `take_debug_console`."""
+    def take_debug_console(self) -> bytes: ...
+    def set_rom(self, image: bytes) -> None:
+        """Put firmware's image where it ends at 4 GiB and below 1 MiB, or take it away (empty); to be followed by a hard
+        reset. Raises ValueError unless it is a multiple of 4096 bytes up to 16 MiB."""
     def set_cmos(self, index: int, value: int) -> None: ...
     def get_cmos(self, index: int) -> int: ...
     def statistics(self) -> dict[str, int]:

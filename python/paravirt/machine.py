@@ -16,8 +16,10 @@ from paravirt.attendant import Attendant
 from paravirt.boot import acpi, firmware, layout, mptable, open_kernel
 from paravirt.boot.entry import enter
 from paravirt.boot.image import Entry, Kernel, KernelFile, RealModeEntry
+from paravirt.boot.rom import FirmwareImage, firmware_files
 from paravirt.console import Console
 from paravirt.cpuid import build_cpuid, parse_cpu, place_interfaces
+from paravirt.debug_console import DebugConsole
 from paravirt.engine import find_engine
 from paravirt.errors import BreakpointError, ConfigurationError, EngineError, MachineStateError
 from paravirt.exits import ExitRouter, Hook
@@ -49,6 +51,8 @@ DEVICES = ("testdev", "debug-exit", "debugcon", "pci-testdev")
 """Optional devices of the board; all are there by default."""
 PUMP_INSTRUCTIONS = 20_000_000
 """How often output is taken from the board, unless it writes to a file descriptor."""
+
+RESET_VECTORS = (layout.BIOS_RESET_VECTOR, layout.RESET_VECTOR)
 
 FW_CFG_RAM_SIZE = 0x03
 FW_CFG_NUM_CPUS = 0x05
@@ -98,6 +102,7 @@ class Machine:
     policy: what to do with the other vendor's hypercall instruction: `"patch"`, `"emulate"`, `"strict"`, `"reject"`.
     cpu: the guest CPU, a model and features as for QEMU's `-cpu`. seed: chooses how vCPUs interleave; the same seed
     gives the same run. console: where serial port 1 goes: a file descriptor or stream, None to keep it for `console`.
+    debug_console: where the debug ports 0xE9 and 0x402 go: a file descriptor, None to keep it for `debug_console`.
     trace: a Tracer. reboot: whether a reset that the guest asks for restarts it; otherwise the run ends. tsc_khz:
     frequency of the TSC. realtime: whether the guest's time goes with the wall clock; virtual time otherwise, which
     jumps over idle time. start_unix_ns: the date that the guest's clocks show at power-on, in ns since 1970; by default
@@ -117,6 +122,7 @@ class Machine:
         cpu: str = "default",
         seed: int = 0,
         console: int | IO[str] | IO[bytes] | None = None,
+        debug_console: int | None = None,
         trace: Tracer | None = None,
         reboot: bool = False,
         tsc_khz: int = DEFAULT_TSC_KHZ,
@@ -154,11 +160,13 @@ class Machine:
         self._events = HostEvents()
         self._attendant = Attendant(self._vm, self._events, Pacer() if realtime else None)
         self.console = Console(self._vm, console, self._events)
+        self.debug_console = DebugConsole(self._vm, debug_console)
         for device in DEVICES:
             self._vm.set_policy_port(device, device in chosen_devices)
         self._set_firmware_configuration()
 
         self._kernel: Kernel | None = None
+        self._has_firmware = False
         self._symbols: SymbolTable | None = None
         self._breakpoints: dict[int, list[Breakpoint]] = {}
         self._is_running = False
@@ -178,7 +186,7 @@ class Machine:
                 lambda record: trace.emit(record.time_ns, record.vcpu, "fixup", describe_fixup(record))
             )
         self._bind_host()
-        for address in (layout.BIOS_RESET_VECTOR, layout.RESET_VECTOR):
+        for address in RESET_VECTORS:
             self._vm.add_breakpoint(address)
 
     # -- composition
@@ -270,7 +278,8 @@ class Machine:
         kernel: a file's name or its content. args: words of the kernel's command line; append: more of it as text, as
         for QEMU's `-append`. A multiboot kernel gets its file's name before them. initrd: an initial RAM disk or
         module, likewise a file's name or content. protocol: `"multiboot"`, `"pvh"`, `"linux"` (the kernel places and
-        unpacks itself), or `"flat"` for raw real-mode code; None finds it out. address: where a flat binary goes,
+        unpacks itself), `"flat"` for raw real-mode code, or `"firmware"` for what starts at the reset vector as a BIOS
+        does; None finds it out, but for the last two. address: where a flat binary goes,
         0x7C00 by default. Raises ImageError if the kernel cannot be loaded, OSError if a file cannot be read.
         """
         self._check_usable()
@@ -283,7 +292,8 @@ class Machine:
             protocol=protocol,
             address=address,
         )
-        if self._kernel is not None:
+        self._insert_firmware(new_kernel)
+        if self._kernel is not None or self._has_firmware:
             self._reset_hardware()
         self._symbols = None
         self._load(new_kernel)
@@ -308,12 +318,26 @@ class Machine:
         for interface in self.interfaces:
             interface.reset()
 
+    def _insert_firmware(self, kernel: Kernel) -> None:
+        """Put firmware into its ROM, and what it asks for into fw_cfg; or take out what is there. With firmware, what
+        happens at the reset vector is its own affair."""
+        had_firmware, self._has_firmware = self._has_firmware, isinstance(kernel, FirmwareImage)
+        self._vm.set_rom(kernel.data if isinstance(kernel, FirmwareImage) else b"")
+        if self._has_firmware:
+            for name, data in firmware_files(self.memory.ranges(), self._vm.apic_ids()).items():
+                self._vm.set_fw_cfg_file(name, data)
+        if had_firmware != self._has_firmware:
+            change = self._vm.remove_breakpoint if self._has_firmware else self._vm.add_breakpoint
+            for address in RESET_VECTORS:
+                change(address)
+
     def _load(self, kernel: Kernel) -> None:
-        """Do what a BIOS does until it enters the kernel."""
-        firmware.write_firmware_state(self.memory)
-        apic_ids = self._vm.apic_ids()
-        acpi.write_tables(self.memory, apic_ids)
-        mptable.write_mp_table(self.memory, apic_ids)
+        """Do what a BIOS does until it enters the kernel, if there is none."""
+        if not self._has_firmware:
+            firmware.write_firmware_state(self.memory)
+            apic_ids = self._vm.apic_ids()
+            acpi.write_tables(self.memory, apic_ids)
+            mptable.write_mp_table(self.memory, apic_ids)
         self._enter(kernel.load(self.memory))
 
     def _enter(self, entry: Entry) -> None:
@@ -453,7 +477,7 @@ class Machine:
     def _on_breakpoint(self, exit: Exit) -> None:
         vcpu = self.vcpus[exit.vcpu]
         address = vcpu.linear_rip
-        if address in (layout.BIOS_RESET_VECTOR, layout.RESET_VECTOR) and not vcpu.cr0 & CR0_PE:
+        if address in RESET_VECTORS and not self._has_firmware and not vcpu.cr0 & CR0_PE:
             self._restart()
             return
         for breakpoint in tuple(self._breakpoints.get(address, ())):
@@ -487,9 +511,15 @@ class Machine:
         else:
             self._end(StopReason.RESET, exit.vcpu)
 
-    def _on_soft_reset(self, _exit: Exit) -> None:
-        self._vm.reset(hard=False)
-        self._restart()
+    def _on_soft_reset(self, exit: Exit) -> None:
+        """INIT of the processors, from which a BIOS goes where the guest has prepared, or else boots anew."""
+        if self._has_firmware:
+            self._vm.reset(hard=False)
+        elif self._vm.get_cmos(CMOS_SHUTDOWN_STATUS) == RESUME_BY_FAR_POINTER:
+            self._vm.reset(hard=False)
+            self._restart()
+        else:
+            self._on_reset(exit)
 
     def _on_suspend(self, exit: Exit) -> None:
         """Suspend to RAM, and do what a BIOS does when the machine wakes (ACPI 6.5 section 16.3.2)."""
@@ -498,6 +528,8 @@ class Machine:
             return
         for interface in self.interfaces:
             interface.reset()
+        if self._has_firmware:
+            return  # It finds out by itself, at the reset vector.
         vector = acpi.waking_vector(self.memory)
         if vector:
             self._enter(RealModeEntry(vector >> 4, vector & 0xF))
@@ -547,7 +579,7 @@ class Machine:
         here.remove(breakpoint)
         if not here:
             del self._breakpoints[breakpoint.address]
-            if breakpoint.address not in (layout.BIOS_RESET_VECTOR, layout.RESET_VECTOR):
+            if breakpoint.address not in RESET_VECTORS or self._has_firmware:
                 self._vm.remove_breakpoint(breakpoint.address)
 
     def hook(self, kind: str, function: Callable[[Vcpu, Exit], object]) -> Hook:

@@ -13,11 +13,12 @@ from paravirt.boot.image import Entry, Kernel, KernelFile
 from paravirt.boot.linux import LinuxKernel, PvhKernel, is_linux, open_bzimage
 from paravirt.boot.multiboot import MultibootKernel, find_header
 from paravirt.boot.pvh import find_pvh_entry
+from paravirt.boot.rom import FirmwareImage
 from paravirt.errors import ConfigurationError, ImageError
 
 __all__ = ["PROTOCOLS", "Entry", "Kernel", "KernelFile", "open_kernel"]
 
-PROTOCOLS = ("multiboot", "pvh", "linux", "flat")
+PROTOCOLS = ("multiboot", "pvh", "linux", "flat", "firmware")
 
 
 def open_kernel(
@@ -44,6 +45,10 @@ def open_kernel(
             if initrd is not None:
                 raise ConfigurationError("a flat binary takes no initrd", option="initrd")
             return FlatKernel(file, FlatKernel.DEFAULT_ADDRESS if address is None else address)
+        case "firmware":
+            if initrd is not None or command_line:
+                raise ConfigurationError("firmware takes neither a command line nor an initrd", option="protocol")
+            return FirmwareImage(file)
         case "multiboot":
             return MultibootKernel(file, command_line, initrd)
         case "bzimage":

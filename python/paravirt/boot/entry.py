@@ -6,7 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from paravirt.boot import layout
-from paravirt.boot.image import Entry, LongModeEntry, ProtectedEntry, RealModeEntry
+from paravirt.boot.image import Entry, LongModeEntry, ProtectedEntry, RealModeEntry, ResetEntry
 
 if TYPE_CHECKING:
     from paravirt import _native
@@ -40,6 +40,8 @@ def _flat(attributes: int) -> int:
 def enter(vm: _native.Vm, vcpu: Vcpu, entry: Entry) -> None:
     """Set a vCPU's registers for an entry point."""
     match entry:
+        case ResetEntry():
+            pass
         case RealModeEntry(selector, offset):
             vcpu.cs = selector
             vcpu.cs_base = selector << 4

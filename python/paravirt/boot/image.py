@@ -12,7 +12,16 @@ from paravirt.errors import ImageError
 from paravirt.memory import MIB, PAGE_SIZE, GuestMemory
 from paravirt.symbols import SymbolTable
 
-__all__ = ["Entry", "Kernel", "KernelFile", "LongModeEntry", "ProtectedEntry", "RealModeEntry", "Segment"]
+__all__ = [
+    "Entry",
+    "Kernel",
+    "KernelFile",
+    "LongModeEntry",
+    "ProtectedEntry",
+    "RealModeEntry",
+    "ResetEntry",
+    "Segment",
+]
 
 MAX_FILE_BYTES = 1 << 30
 
@@ -82,7 +91,12 @@ class RealModeEntry:
     offset: int
 
 
-Entry = ProtectedEntry | LongModeEntry | RealModeEntry
+@dataclass(frozen=True, slots=True)
+class ResetEntry:
+    """Start at the reset vector, as RESET has left the processor."""
+
+
+Entry = ProtectedEntry | LongModeEntry | RealModeEntry | ResetEntry
 
 
 class Kernel(Protocol):

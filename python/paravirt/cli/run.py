@@ -12,6 +12,7 @@ import click
 
 from paravirt.cli import report
 from paravirt.cli.cpu import show_and_exit
+from paravirt.cli.firmware_option import choose_image, open_debug_console
 from paravirt.cli.interface_option import make_interfaces
 from paravirt.cli.output import OutputStream
 from paravirt.errors import ConfigurationError
@@ -21,7 +22,7 @@ STATUS_INTERRUPTED = 130
 
 
 @click.command()
-@click.argument("kernel")
+@click.argument("kernel", required=False)
 @click.argument("arguments", nargs=-1, metavar="[-- ARGS...]")
 @click.option("--host", default="intel", show_default=True, help="What the silicon does: intel, amd or lguest.")
 @click.option("-c", "--cpus", default=1, show_default=True, help="Number of vCPUs, 1 to 255.")
@@ -50,6 +51,8 @@ STATUS_INTERRUPTED = 130
 )
 @click.option("--initrd", metavar="FILE", help="An initial RAM disk, or a multiboot kernel's module.")
 @click.option("--append", default="", metavar="TEXT", help='The kernel\'s command line, as in "console=ttyS0".')
+@click.option("--firmware", metavar="FILE", help="Start this at the reset vector, as a BIOS, instead of a KERNEL.")
+@click.option("--debugcon", metavar="FILE", help="Where the debug ports go, 0xE9 and 0x402; - is stderr.")
 @click.option(
     "--protocol",
     metavar="NAME",
@@ -74,7 +77,7 @@ STATUS_INTERRUPTED = 130
 @click.option("--max-instructions", type=int, metavar="N", help="Stop after so many, of all vCPUs together.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop after so long.")
 def run(
-    kernel: str,
+    kernel: str | None,
     arguments: Sequence[str],
     host: str,
     cpus: int,
@@ -84,6 +87,8 @@ def run(
     cpu: str,
     initrd: str | None,
     append: str,
+    firmware: str | None,
+    debugcon: str | None,
     protocol: str | None,
     seed: int,
     realtime: bool | None,
@@ -95,7 +100,8 @@ def run(
     max_instructions: int | None,
     timeout: float | None,
 ) -> int:
-    """Run KERNEL: a Linux bzImage or vmlinux, or any multiboot or PVH kernel. ARGS go to its command line.
+    """Run KERNEL: a Linux bzImage or vmlinux, or any multiboot or PVH kernel. ARGS go to its command line. Or run
+    firmware, which boots from a disk.
 
     Its serial port is stdout; everything of paravirt's own goes to stderr. The status is the one that the kernel
     writes to isa-debug-exit (port 0xF4), as in QEMU (value << 1) | 1: a test kernel's success is 1. Without that it is
@@ -107,8 +113,9 @@ def run(
     from paravirt.machine import Machine  # Not needed for --help.
     from paravirt.trace import Tracer
 
+    image, protocol = choose_image(kernel, firmware, protocol)
     console = _console_descriptor()
-    with _trace_stream(trace_file) as stream:
+    with _trace_stream(trace_file) as stream, open_debug_console(debugcon) as debug_console:
         machine = Machine(
             host=host,
             cpus=cpus,
@@ -120,10 +127,11 @@ def run(
             realtime=is_interactive() if realtime is None else realtime,
             start_unix_ns=None if start_time is None else start_time * 10**9,
             console=console,
+            debug_console=debug_console,
             trace=Tracer(stream, trace) if trace is not None else None,
         )
         with machine:
-            machine.boot(kernel, args=arguments, append=append, initrd=initrd, protocol=protocol)
+            machine.boot(image, args=arguments, append=append, initrd=initrd, protocol=protocol)
             try:
                 with attached_input(machine):
                     result = machine.run(max_instructions=max_instructions, timeout=timeout)
