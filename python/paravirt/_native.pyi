@@ -213,6 +213,11 @@ class Vm:
     def is_halted(self, vcpu: int) -> bool: ...
     def wake(self, vcpu: int) -> None:
         """End HLT as a kick does; if not in HLT, the next HLT returns at once."""
+    def doze(self, vcpu: int) -> None:
+        """Sleep behind the instruction that is being executed, until its local APIC has an interrupt for it, even with IF
+        clear, or what else ends HLT comes."""
+    def run_ns(self, vcpu: int) -> int:
+        """Virtual time that it has been running, until its last exit or turn."""
     def flush_tlb(self, vcpu: int) -> None: ...
     def reset_vcpu(self, vcpu: int) -> None: ...
     def suspend(self) -> bool:
@@ -234,6 +239,11 @@ class Vm:
         """Fixed (0) or NMI (4) by local APIC id, as an IPI with physical destination. False if there is no such APIC."""
     def set_irq(self, gsi: int, level: bool) -> None: ...
     def apic_ids(self) -> list[int]: ...
+    def read_apic(self, vcpu: int, offset: int) -> int:
+        """A register of its local APIC by its offset in the xAPIC page, in either mode; ICR (0x300) as one of 64 bits. KeyError
+        if there is none, or the APIC is off."""
+    def write_apic(self, vcpu: int, offset: int, value: int) -> None:
+        """As `read_apic`; KeyError also if the register refuses the value."""
     def apic_eoi_state(self, vcpu: int) -> tuple[int, bool]:
         """(number of bits set in ISR, IRR is empty); for PV EOI."""
     def set_pv_eoi(self, vcpu: int, gpa: int | None) -> None:

@@ -156,6 +156,21 @@ class Vcpu:
         """Its local APIC's id."""
         return self._vm.apic_ids()[self.index]
 
+    @property
+    def run_ns(self) -> int:
+        """Virtual time that it has been running, not asleep nor waiting its turn, in ns."""
+        return self._vm.run_ns(self.index)
+
+    def read_apic(self, offset: int) -> int:
+        """Return a register of its local APIC by its offset in the xAPIC page, in either mode; ICR (0x300) is 64 bits
+        wide. Raises KeyError if there is none, or the APIC is off."""
+        return self._vm.read_apic(self.index, offset)
+
+    def write_apic(self, offset: int, value: int) -> None:
+        """Set a register as `read_apic` names it, with all that follows: an interrupt ends, another is sent. Raises
+        KeyError also if the register refuses the value."""
+        self._vm.write_apic(self.index, offset, value)
+
     def rdmsr(self, index: int) -> int:
         """Return an MSR of the CPU or board as RDMSR reads it. Raises KeyError if it does not exist."""
         return self._vm.get_msr(self.index, index)
@@ -209,6 +224,15 @@ class Vcpu:
     def wake(self) -> None:
         """End its HLT as a kick does; if it is not in HLT, its next one returns at once."""
         self._vm.wake(self.index)
+
+    def doze(self) -> None:
+        """Let it sleep behind the instruction that it is executing until its local APIC has an interrupt for it, even if
+        RFLAGS.IF holds that off."""
+        self._vm.doze(self.index)
+
+    def flush_tlb(self) -> None:
+        """Forget all its cached translations."""
+        self._vm.flush_tlb(self.index)
 
     def inject(self, vector: int, error_code: int | None = None) -> None:
         """Deliver an exception at its RIP before anything else. Interception does not apply to it."""

@@ -3,7 +3,7 @@
 use x86defs::msr::{APIC_BASE, TSC_DEADLINE, X2APIC_BASE, X2APIC_LAST};
 
 use crate::board::Board;
-use crate::lapic::{Effect, Refused};
+use crate::lapic::{Effect, ICR, ICR_HIGH, Mode, Refused};
 
 impl Board {
     pub(crate) fn read_msr(&mut self, vcpu: usize, index: u32) -> Result<u64, Refused> {
@@ -44,4 +44,43 @@ impl Board {
         self.after_write(vcpu, effect);
         Ok(())
     }
+
+    /// Read a register of a vCPU's local APIC by its offset in the xAPIC page, in either mode; ICR as one of 64 bits, laid
+    /// out as the mode has it. `None` while the APIC is switched off, or if there is no such register.
+    pub fn read_apic(&mut self, vcpu: usize, offset: u32) -> Option<u64> {
+        match self.apics[vcpu].mode() {
+            Mode::Disabled => None,
+            Mode::X2Apic => self.read_msr(vcpu, x2apic_index(offset)?).ok(),
+            Mode::XApic => {
+                self.pv_eoi_before_access(vcpu);
+                let mut read = |offset| self.apics[vcpu].mmio_read(offset, 4, self.now_ns);
+                let high = if offset == ICR { read(ICR_HIGH) << 32 } else { 0 };
+                let value = high | read(offset);
+                self.sync(vcpu);
+                Some(value)
+            }
+        }
+    }
+
+    /// Write a register of a vCPU's local APIC, as [`Board::read_apic`]. False if it does not take the value.
+    pub fn write_apic(&mut self, vcpu: usize, offset: u32, value: u64) -> bool {
+        match self.apics[vcpu].mode() {
+            Mode::Disabled => false,
+            Mode::X2Apic => x2apic_index(offset).is_some_and(|index| self.write_msr(vcpu, index, value).is_ok()),
+            Mode::XApic => {
+                self.pv_eoi_withdraw(vcpu);
+                if offset == ICR {
+                    self.apics[vcpu].mmio_write(ICR_HIGH, 4, value >> 32, self.now_ns);
+                }
+                let effect = self.apics[vcpu].mmio_write(offset, 4, value & 0xFFFF_FFFF, self.now_ns);
+                self.after_write(vcpu, effect);
+                true
+            }
+        }
+    }
+}
+
+fn x2apic_index(offset: u32) -> Option<u32> {
+    let index = X2APIC_BASE.checked_add(offset >> 4)?;
+    (offset & 0xF == 0 && index <= X2APIC_LAST).then_some(index)
 }

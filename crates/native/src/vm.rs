@@ -9,7 +9,7 @@ use guestmem::GuestMemory;
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-use softcpu::{Activity, Answer, CpuidEntry, CpuidTable, Engine, EngineConfig, HostVendor};
+use softcpu::{Activity, Answer, CpuidEntry, CpuidTable, Doze, Engine, EngineConfig, HostVendor};
 use vcpu::{Bus, Clock, CpuMode, Exit as EngineExit, Register, Reply, StopReason};
 use x86defs::{cpuid, dr, vector};
 
@@ -21,6 +21,12 @@ use crate::memory::{Memory, truncated};
 const CHUNK: u64 = 5_000_000;
 /// Instructions that run before the interpreter lock is released: most exits come sooner, and releasing costs more.
 const ATTACHED: u64 = 2_000;
+
+fn no_apic_register(offset: u32) -> PyErr {
+    PyKeyError::new_err(format!(
+        "the local APIC is off, or its register {offset:#x} does not exist or refuses the value"
+    ))
+}
 
 struct Inner {
     engine: Engine,
@@ -546,6 +552,15 @@ impl Vm {
         Ok(())
     }
 
+    fn doze(&self, vcpu: usize) -> PyResult<()> {
+        self.lock_for(vcpu)?.engine.cpu_mut(vcpu).doze = Doze::Asked;
+        Ok(())
+    }
+
+    fn run_ns(&self, vcpu: usize) -> PyResult<u64> {
+        Ok(self.lock_for(vcpu)?.engine.cpu(vcpu).run_ns)
+    }
+
     fn flush_tlb(&self, vcpu: usize) -> PyResult<()> {
         self.lock_for(vcpu)?.engine.cpu_mut(vcpu).tlb.flush();
         Ok(())
@@ -645,6 +660,15 @@ impl Vm {
 
     fn apic_eoi_state(&self, vcpu: usize) -> PyResult<(u32, bool)> {
         Ok(self.lock_for(vcpu)?.board.apic_eoi_state(vcpu))
+    }
+
+    fn read_apic(&self, vcpu: usize, offset: u32) -> PyResult<u64> {
+        self.lock_for(vcpu)?.board.read_apic(vcpu, offset).ok_or_else(|| no_apic_register(offset))
+    }
+
+    fn write_apic(&self, vcpu: usize, offset: u32, value: u64) -> PyResult<()> {
+        let done = self.lock_for(vcpu)?.board.write_apic(vcpu, offset, value);
+        if done { Ok(()) } else { Err(no_apic_register(offset)) }
     }
 
     #[pyo3(signature = (vcpu, gpa))]

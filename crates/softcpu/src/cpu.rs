@@ -44,6 +44,18 @@ pub enum Activity {
     Shutdown,
 }
 
+/// A sleep like HLT's that any interrupt ends which the local APIC would deliver, whether IF lets it through or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Doze {
+    /// None.
+    #[default]
+    No,
+    /// It begins behind the instruction that is being executed.
+    Asked,
+    /// It has begun.
+    Asleep,
+}
+
 /// An exception on its way to delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -196,6 +208,8 @@ pub struct Cpu {
     pub pmu: Pmu,
     /// What they count.
     pub meter: Meter,
+    /// Virtual time that it has been running, in ns.
+    pub run_ns: u64,
     /// Guest TSC minus reference TSC.
     pub tsc_offset: u64,
 
@@ -212,6 +226,8 @@ pub struct Cpu {
     pub activity: Activity,
     /// HLT returns at once: a kick came before it.
     pub kicked: bool,
+    /// A sleep that an interface above has asked for.
+    pub doze: Doze,
     /// STI or MOV SS: events are held off until the next instruction has retired.
     pub interrupt_shadow: bool,
     /// The shadow is that of MOV SS or POP SS, which also holds off debug traps.
@@ -271,6 +287,7 @@ impl Cpu {
             msrs: Msrs::default(),
             pmu: Pmu::default(),
             meter: Meter::default(),
+            run_ns: 0,
             tsc_offset: 0,
             cpuid: CpuidTable::default(),
             intercept_cpuid: false,
@@ -278,6 +295,7 @@ impl Cpu {
             host,
             activity: if index == 0 { Activity::Running } else { Activity::WaitForSipi },
             kicked: false,
+            doze: Doze::default(),
             interrupt_shadow: false,
             shadow_is_mov_ss: false,
             nmi_blocked: false,
@@ -336,6 +354,7 @@ impl Cpu {
         self.debug = DebugState::default();
         debug_assert_eq!(self.debug.dr6(), dr::DR6_INIT);
         self.kicked = false;
+        self.doze = Doze::default();
         self.interrupt_shadow = false;
         self.shadow_is_mov_ss = false;
         self.nmi_blocked = false;
@@ -501,7 +520,9 @@ impl Cpu {
     pub fn hash_state(&self, hasher: &mut impl Hasher) {
         (&self.regs[..16], self.rip, self.rflags(), self.segs, self.gdtr, self.idtr).hash(hasher);
         (self.cr0, self.cr2, self.cr3, self.cr4, self.efer, self.xcr0, self.pkru, self.cpl).hash(hasher);
-        (self.debug, &self.msrs, &self.pmu, self.tsc_offset, self.host, self.activity, self.kicked).hash(hasher);
+        (self.debug, &self.msrs, &self.pmu, self.tsc_offset, self.host, self.activity, self.kicked, self.doze)
+            .hash(hasher);
+        self.run_ns.hash(hasher);
         (self.interrupt_shadow, self.shadow_is_mov_ss, self.nmi_blocked, self.fpu, self.vector).hash(hasher);
     }
 

@@ -20,7 +20,7 @@ use vcpu::{Bus, Clock, Exit, Reply};
 use x86defs::{rflags, vector};
 
 use crate::cache::{Block, BlockId, CodeCache, JumpTable, NO_BLOCK};
-use crate::cpu::{Activity, Cpu, HostVendor};
+use crate::cpu::{Activity, Cpu, Doze, HostVendor};
 use crate::decode::{self, End};
 use crate::exception::{Event, Shutdown};
 use crate::msr::{MsrWrite, When};
@@ -508,12 +508,12 @@ impl Engine {
                 true
             }
             Activity::Halted => {
-                let wake = (pending.interrupt && cpu.system_flags & rflags::IF != 0)
-                    || (pending.nmi && !cpu.nmi_blocked)
-                    || cpu.kicked;
+                let listens = cpu.system_flags & rflags::IF != 0 || cpu.doze == Doze::Asleep;
+                let wake = (pending.interrupt && listens) || (pending.nmi && !cpu.nmi_blocked) || cpu.kicked;
                 if wake || self.injected[index].is_some() {
                     cpu.activity = Activity::Running;
                     cpu.kicked = false;
+                    cpu.doze = Doze::No;
                     return true;
                 }
                 false
@@ -528,7 +528,7 @@ impl Engine {
         }
         let now = self.now_ns();
         let since = *self.asleep_since_ns.get_or_insert(now);
-        let deaf = self.cpus.iter().all(|cpu| cpu.system_flags & rflags::IF == 0);
+        let deaf = self.cpus.iter().all(|cpu| cpu.system_flags & rflags::IF == 0 && cpu.doze != Doze::Asleep);
         match bus.next_event_ns() {
             _ if deaf && now - since > DEADLOCK_NS => Some(Exit::Deadlock),
             None if deaf => Some(Exit::Deadlock),
@@ -571,13 +571,17 @@ impl Engine {
     ) -> Option<Exit> {
         let (index, before) = (self.current, self.work());
         let cpu = &mut self.cpus[index];
-        if !cpu.features.has_counters() {
-            return run(self, bus);
+        let has_counters = cpu.features.has_counters();
+        if has_counters {
+            cpu.meter.start(before, cpu.cpl == 3);
         }
-        cpu.meter.start(before, cpu.cpl == 3);
         let exit = run(self, bus);
         let after = self.work();
         let cpu = &mut self.cpus[index];
+        cpu.run_ns += after.ns - before.ns;
+        if !has_counters {
+            return exit;
+        }
         cpu.meter.stop(after);
         if cpu.pmu.interrupts() {
             let now = Now { done: cpu.meter.done(after), clock: self.clock };
@@ -1025,6 +1029,10 @@ impl Engine {
         if cpu.activity == Activity::Halted && self.intercept_halt {
             cpu.activity = Activity::Running;
             return Some(Exit::Halt { vcpu: self.current });
+        }
+        if cpu.doze == Doze::Asked {
+            cpu.doze = Doze::Asleep;
+            cpu.activity = Activity::Halted;
         }
         self.single_step_trap(bus)
     }

@@ -43,7 +43,7 @@ mod vector;
 mod x87;
 mod xstate;
 
-pub use cpu::{Activity, Cpu, HostVendor};
+pub use cpu::{Activity, Cpu, Doze, HostVendor};
 pub use cpuid::{CpuidEntry, CpuidTable};
 pub use engine::{Engine, EngineConfig, Statistics};
 pub use msr::{MsrWrite, Msrs};

@@ -14,6 +14,7 @@ use vcpu::Clock;
 
 pub use message::{DeliveryMode, Destination, Message};
 use registers::*;
+pub(crate) use registers::{ICR, ICR_HIGH};
 use timer::{Timer, TimerMode};
 use vector_set::VectorSet;
 
