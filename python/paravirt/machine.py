@@ -88,6 +88,7 @@ class _Stop(NamedTuple):
     reason: StopReason
     vcpu: int | None = None
     debug_exit: int | None = None
+    message: str = ""
 
 
 class Machine:
@@ -386,6 +387,16 @@ class Machine:
         self._vm.interrupt()
         self._events.wake()
 
+    def shut_down(self, reason: StopReason, vcpu: Vcpu | None = None, message: str = "") -> None:
+        """End the run, or with RESET restart the machine if it reboots: for interfaces whose guests ask for that.
+
+        vcpu: which asked. message: what the guest says about it, `Result.message`.
+        """
+        if reason is StopReason.RESET and self.reboot:
+            self.call_at(self.now_ns, self.reset)  # Not in the middle of the instruction that asks for it.
+        else:
+            self._end(reason, None if vcpu is None else vcpu.index, message=message)
+
     def _loop(self) -> None:
         """The heart: an exit, its handler, the answer, until somebody asks to stop."""
         run = self._vm.run
@@ -456,8 +467,10 @@ class Machine:
 
     # -- exits
 
-    def _end(self, reason: StopReason, vcpu: int | None = None, debug_exit: int | None = None) -> None:
-        self._stops.append(_Stop(reason, vcpu, debug_exit))
+    def _end(
+        self, reason: StopReason, vcpu: int | None = None, debug_exit: int | None = None, message: str = ""
+    ) -> None:
+        self._stops.append(_Stop(reason, vcpu, debug_exit, message))
 
     def _on_step(self, _exit: Exit) -> None:
         pass
@@ -760,6 +773,7 @@ class _Meter:
             engine=machine._engine.name,
             debug_exit=stop.debug_exit,
             vcpu=stop.vcpu,
+            message=stop.message,
         )
 
 

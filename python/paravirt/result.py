@@ -20,6 +20,8 @@ class StopReason(StrEnum):
     """The guest asked for a hard reset and the machine does not reboot."""
     HALTED = "halted"
     """Every vCPU is halted and nothing can wake one."""
+    CRASH = "crash"
+    """The guest told its hypervisor that it has crashed; `Result.message` is what it said about it."""
     TRIPLE_FAULT = "triple-fault"
     """A vCPU met an exception while delivering a double fault; `Result.vcpu` says which."""
     MAX_INSTRUCTIONS = "max-instructions"
@@ -35,6 +37,7 @@ class StopReason(StrEnum):
 
 
 _STATUS = {
+    StopReason.CRASH: 120,
     StopReason.TRIPLE_FAULT: 122,
     StopReason.MAX_INSTRUCTIONS: 124,
     StopReason.TIMEOUT: 124,
@@ -50,7 +53,7 @@ class Result:
     debug_exit: the value that the guest wrote to `isa-debug-exit`, else None. instructions: retired by all vCPUs in
     this run. exits: how often the engine came to us, by kind, in this run. fixups: hypercall instructions repaired or
     emulated in this run. virtual_ns: guest time of this run in nanoseconds. wall_s: the host's, in seconds. engine:
-    what executed it. vcpu: index of the vCPU that ended it, None if none did.
+    what executed it. vcpu: index of the vCPU that ended it, None if none did. message: what the guest said about that.
     """
 
     reason: StopReason
@@ -62,11 +65,12 @@ class Result:
     engine: str
     debug_exit: int | None = None
     vcpu: int | None = None
+    message: str = ""
 
     @property
     def status(self) -> int:
         """A process status: as QEMU's for `isa-debug-exit`, `(value << 1 | 1) & 0xff`; 0 for an orderly end, 124 for a
-        limit, 122 for a triple fault."""
+        limit, 122 for a triple fault, 120 for a crash that the guest reports."""
         if self.debug_exit is not None:
             return (self.debug_exit << 1 | 1) & 0xFF
         return _STATUS.get(self.reason, 0)

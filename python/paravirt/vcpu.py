@@ -226,8 +226,8 @@ class Vcpu:
         self._vm.wake(self.index)
 
     def doze(self) -> None:
-        """Let it sleep behind the instruction that it is executing until its local APIC has an interrupt for it, even if
-        RFLAGS.IF holds that off."""
+        """Let it sleep behind the instruction that it is executing until its local APIC has an interrupt for it, even
+        if RFLAGS.IF holds that off."""
         self._vm.doze(self.index)
 
     def flush_tlb(self) -> None:

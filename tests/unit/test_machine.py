@@ -333,6 +333,85 @@ def test_stop_in_a_handler(run: Run) -> None:
     assert machine.fixups == ()
 
 
+class Asking(pv.Interface):
+    """Does what a guest asks its hypervisor for."""
+
+    signature = b"ASKING"
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+
+    @pv.hypercall(1)
+    def crash(self, vcpu: pv.Vcpu) -> int:
+        vcpu.machine.shut_down(pv.StopReason.CRASH, vcpu, "no more ideas")
+        return 0
+
+    @pv.hypercall(2)
+    def reset_machine(self, vcpu: pv.Vcpu) -> int:
+        self.times.append(vcpu.machine.now_ns)
+        vcpu.machine.shut_down(pv.StopReason.RESET, vcpu)
+        return 0
+
+    @pv.hypercall(3)
+    def doze(self, vcpu: pv.Vcpu) -> int:
+        machine = vcpu.machine
+        self.times = [machine.now_ns, vcpu.run_ns]
+        vcpu.doze()
+        machine.call_at(machine.now_ns + 10**6, lambda: machine.deliver_interrupt(vcpu.apic_id, 0x50))
+        return 7
+
+
+def test_shut_down(run: Run) -> None:
+    """A guest's own words about its crash come with the result."""
+    _, result = run(mov_eax(1) + VMCALL + SPIN, interfaces=[Asking()])
+    assert (result.reason, result.vcpu, result.message) == ("crash", 0, "no more ideas")
+    _, result = run(mov_eax(2) + VMCALL + SPIN, interfaces=[Asking()])
+    assert result.reason == "reset"
+
+
+def test_shut_down_restarts(paravirt_machine: MakeMachine) -> None:
+    """A machine that reboots starts again, behind the call that asked for it."""
+    asking = Asking()
+    machine = paravirt_machine(memory="4M", interfaces=[asking], reboot=True)
+    machine.boot(kernel(mov_eax(2) + VMCALL + SPIN))
+    assert machine.run(max_instructions=20_000).reason == "max-instructions"
+    assert len(asking.times) > 1
+
+
+def test_doze(run: Run) -> None:
+    """An interrupt that IF holds off ends the sleep behind the instruction, and is not taken; asleep is not running."""
+    enable_apic = b"\xc7\x05" + (0xFEE0_00F0).to_bytes(4, "little") + (0x1FF).to_bytes(4, "little")
+    asking = Asking()
+    machine, result = run(enable_apic + mov_eax(3) + VMCALL + OUT_EAX_F4, interfaces=[asking])
+    assert result.debug_exit == 7
+    slept_ns, ran_ns = machine.now_ns - asking.times[0], machine.vcpus[0].run_ns - asking.times[1]
+    assert slept_ns >= 10**6
+    assert 0 < ran_ns < 10**5
+
+
+def test_local_apic(run: Run) -> None:
+    """Registers by their offset, in either mode, ICR as one; none while it is off."""
+    machine, _ = run(HALT)
+    vcpu = machine.vcpus[0]
+    vcpu.write_apic(0x80, 0x35)
+    assert (vcpu.read_apic(0x80), vcpu.cr8) == (0x35, 3)
+    vcpu.write_apic(0xF0, 0x1FF)
+    vcpu.write_apic(0x300, 0x4_0051)  # To itself.
+    assert vcpu.read_apic(0x220) == 1 << 0x11
+    enabled = vcpu.rdmsr(0x1B)
+    vcpu.wrmsr(0x1B, enabled | 1 << 10)
+    vcpu.write_apic(0x300, 0x4_0052)
+    assert vcpu.read_apic(0x300) == 0x4_0052
+    assert vcpu.read_apic(0x220) == 0b11 << 0x11
+    with pytest.raises(KeyError):
+        vcpu.read_apic(0x310)  # A half of ICR, which is one here.
+    with pytest.raises(KeyError):
+        vcpu.write_apic(0x80, 1 << 40)
+    vcpu.wrmsr(0x1B, 0xFEE0_0100)
+    with pytest.raises(KeyError):
+        vcpu.read_apic(0x80)
+
+
 def test_msrs(run: Run) -> None:
     """An interface's MSRs are read and written by RDMSR and WRMSR."""
 

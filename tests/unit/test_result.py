@@ -24,6 +24,7 @@ def test_debug_exit(value: int, status: int) -> None:
         ("power-off", 0, True),
         ("halted", 0, True),
         ("reset", 0, True),
+        ("crash", 120, False),
         ("triple-fault", 122, False),
         ("max-instructions", 124, False),
         ("timeout", 124, False),

@@ -26,6 +26,8 @@ def describe_end(machine: Machine, result: Result) -> str:
     match result.reason:
         case StopReason.TRIPLE_FAULT:
             return describe_triple_fault(machine, machine.vcpus[result.vcpu or 0])
+        case StopReason.CRASH:
+            return f"paravirt: the guest has crashed: {result.message or 'it does not say why'}\n"
         case StopReason.HALTED:
             return "paravirt: the guest is halted and nothing can wake it\n"
         case StopReason.MAX_INSTRUCTIONS:
@@ -88,6 +90,7 @@ def result_as_dict(machine: Machine, result: Result) -> dict[str, Any]:
         "reason": str(result.reason),
         "status": result.status,
         "debug_exit": result.debug_exit,
+        "message": result.message,
         "engine": result.engine,
         "host": str(machine.host),
         "instructions": result.instructions,

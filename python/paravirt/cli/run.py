@@ -105,7 +105,8 @@ def run(
 
     Its serial port is stdout; everything of paravirt's own goes to stderr. The status is the one that the kernel
     writes to isa-debug-exit (port 0xF4), as in QEMU (value << 1) | 1: a test kernel's success is 1. Without that it is
-    0; 122 after a triple fault, 124 at a limit, 130 after Ctrl-C, 2 if the kernel could not be started.
+    0; 120 if it reports a crash, 122 after a triple fault, 124 at a limit, 130 after Ctrl-C, 2 if the kernel could not
+    be started.
 
     On a terminal every key is the guest's, but for Ctrl-A X, which ends it, and Ctrl-A H for help.
     """
