@@ -10,6 +10,7 @@ result = vm.run()
 from paravirt._version import __version__
 from paravirt.boot.image import Kernel
 from paravirt.console import Console
+from paravirt.devices import Device, Disk, Entropy, VirtioConsole
 from paravirt.errors import (
     BreakpointError,
     BuildError,
@@ -51,7 +52,10 @@ __all__ = [
     "Console",
     "Convention",
     "CpuidLeaf",
+    "Device",
+    "Disk",
     "EngineError",
+    "Entropy",
     "FixUp",
     "GpaPtr",
     "GuestFault",
@@ -77,6 +81,7 @@ __all__ = [
     "UnknownFeatureError",
     "UnknownInterfaceError",
     "Vcpu",
+    "VirtioConsole",
     "__version__",
     "hypercall",
     "i8",

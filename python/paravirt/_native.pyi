@@ -277,11 +277,23 @@ class Vm:
         """Where serial port 1 writes, unbuffered. None: keep it for `take_console`. The fd stays the caller's."""
     def take_console(self) -> bytes: ...
     def console_input(self, data: bytes) -> None:
-        """Bytes for serial port 1 to receive, queued without limit."""
+        """Bytes for the guest to receive on the virtio console if a driver uses it, else on serial port 1; queued without limit."""
     def console_break(self) -> None:
         """A break on its wire, behind all input."""
     def console_room(self) -> int:
         """How many bytes of input the guest would take now; 0 while it does not listen, or has not taken all it was sent."""
+    def add_disk(self, fd: int, *, readonly: bool = False, snapshot_bytes: int | None = None, id: str = "") -> int:
+        """Plug in a virtio disk with the file's bytes, in whole sectors of 512; returns its PCI slot. The fd stays the caller's.
+        snapshot_bytes: keep writes in memory, up to so many, and leave the file alone. id: text of which 20 bytes count.
+        Before the first run. Raises OSError, HostError if all slots are taken."""
+    def take_disk_failures(self, slot: int) -> tuple[int, str] | None:
+        """How many requests to a disk the host could not carry out since the last call, and why not the first; None: all went
+        well."""
+    def add_entropy(self, seed: bytes) -> int:
+        """Plug in a virtio entropy device; its bytes depend on the 32 bytes of seed alone. Raises as `add_disk`."""
+    def add_virtio_console(self) -> int:
+        """Plug in a virtio console: its output goes where the serial port's goes, and input comes to it once a driver uses it.
+        Raises as `add_disk`."""
     def set_fw_cfg(self, key: int, data: bytes) -> None:
         """Content of a fw_cfg item, at most 1 MiB."""
     def set_fw_cfg_file(self, name: str, data: bytes) -> int:

@@ -20,6 +20,7 @@ from paravirt.boot.rom import FirmwareImage, firmware_files
 from paravirt.console import Console
 from paravirt.cpuid import build_cpuid, parse_cpu, place_interfaces
 from paravirt.debug_console import DebugConsole
+from paravirt.devices import BOARD_DEVICES, Device, Plugged, plug_devices, unplug_devices
 from paravirt.engine import find_engine
 from paravirt.errors import BreakpointError, ConfigurationError, EngineError, MachineStateError
 from paravirt.exits import ExitRouter, Hook
@@ -47,8 +48,6 @@ MAX_CPUS = 255
 DEFAULT_TSC_KHZ = 1_000_000
 DEFAULT_START_UNIX_NS = 1_767_225_600 * 10**9
 """2026-01-01 00:00 UTC. Fixed, so that two runs are the same; in real time it is now."""
-DEVICES = ("testdev", "debug-exit", "debugcon", "pci-testdev")
-"""Optional devices of the board; all are there by default."""
 PUMP_INSTRUCTIONS = 20_000_000
 """How often output is taken from the board, unless it writes to a file descriptor."""
 
@@ -107,7 +106,9 @@ class Machine:
     trace: a Tracer. reboot: whether a reset that the guest asks for restarts it; otherwise the run ends. tsc_khz:
     frequency of the TSC. realtime: whether the guest's time goes with the wall clock; virtual time otherwise, which
     jumps over idle time. start_unix_ns: the date that the guest's clocks show at power-on, in ns since 1970; by default
-    now in real time, else the first day of 2026. devices: optional devices that are there. engine: what executes vCPUs.
+    now in real time, else the first day of 2026. devices: what is plugged in: `Disk`, `Entropy` and `VirtioConsole` in
+    the order of their PCI slots, and by name the board's test devices (`"testdev"`, `"debug-exit"`, `"debugcon"`,
+    `"pci-testdev"`), which are all there if nothing is said. engine: what executes vCPUs.
 
     Raises ConfigurationError (and those below it) for what cannot be given, EngineError if the host has no room.
     """
@@ -129,7 +130,7 @@ class Machine:
         tsc_khz: int = DEFAULT_TSC_KHZ,
         realtime: bool = False,
         start_unix_ns: int | None = None,
-        devices: Iterable[str] = DEVICES,
+        devices: Iterable[Device | str] = BOARD_DEVICES,
         engine: str = "soft",
     ) -> None:
         self._host = find_host(host)
@@ -142,7 +143,6 @@ class Machine:
         if start_unix_ns is None:
             start_unix_ns = time.time_ns() if realtime else DEFAULT_START_UNIX_NS
         _check_number("start_unix_ns", start_unix_ns, 0, (1 << 63) - 1)
-        chosen_devices = _check_devices(devices)
         self.interfaces: tuple[Interface, ...] = tuple(make_interfaces(interfaces))
         self._cpu = parse_cpu(cpu, self._host, under_hypervisor=bool(self.interfaces))
         self.tsc_khz = tsc_khz
@@ -162,8 +162,7 @@ class Machine:
         self._attendant = Attendant(self._vm, self._events, Pacer() if realtime else None)
         self.console = Console(self._vm, console, self._events)
         self.debug_console = DebugConsole(self._vm, debug_console)
-        for device in DEVICES:
-            self._vm.set_policy_port(device, device in chosen_devices)
+        self.devices: tuple[Plugged, ...] = plug_devices(self._vm, devices, seed)
         self._set_firmware_configuration()
 
         self._kernel: Kernel | None = None
@@ -723,6 +722,7 @@ class Machine:
             self.console.pump()
             for interface in self.interfaces:
                 interface.detach()
+            unplug_devices(self.devices)
 
     def __enter__(self) -> Self:
         return self
@@ -789,13 +789,3 @@ def _check_number(option: str, value: object, least: int, most: int) -> None:
         raise ConfigurationError(
             f"{option} {value!r} is not a number from {least} to {most}", option=option, value=value
         )
-
-
-def _check_devices(devices: Iterable[str]) -> frozenset[str]:
-    chosen = frozenset(devices)
-    for device in sorted(chosen):
-        if device not in DEVICES:
-            raise ConfigurationError(
-                f"unknown device {device!r}; known: {', '.join(DEVICES)}", option="devices", value=device
-            )
-    return chosen

@@ -99,7 +99,10 @@ class Adder(pv.Interface):
         ({"engine": "magic"}, "unknown engine 'magic'; known: soft"),
         ({"seed": -1}, "seed -1 is not a number from 0 to 18446744073709551615"),
         ({"interfaces": ["acme"]}, "unknown interface 'acme'; known: kvm"),
-        ({"devices": ["gpu"]}, "unknown device 'gpu'; known: testdev, debug-exit, debugcon, pci-testdev"),
+        (
+            {"devices": ["gpu"]},
+            "unknown device 'gpu'; known: testdev, debug-exit, debugcon, pci-testdev, and objects as Disk('FILE')",
+        ),
         ({"tsc_khz": 1}, "tsc_khz 1 is not a number from 1000 to 4000000"),
     ],
 )

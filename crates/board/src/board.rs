@@ -110,6 +110,8 @@ pub struct Board {
     pub(crate) pci: Pci,
     /// Interrupt lines that PCI functions pull, one bit each.
     pub(crate) pci_irqs: u32,
+    /// Slot of the virtio console, if there is one.
+    pub(crate) virtio_console: Option<u8>,
     pub(crate) serial: SerialPort,
     pub(crate) debug_console: Output,
     pub(crate) shutdown_port: ShutdownPort,
@@ -167,6 +169,7 @@ impl Board {
             hpet: Hpet::default(),
             pci,
             pci_irqs: 0,
+            virtio_console: None,
             serial: SerialPort::new(),
             debug_console: Output::default(),
             shutdown_port: ShutdownPort::default(),
@@ -258,8 +261,11 @@ impl Board {
         self.serial.output().take_captured()
     }
 
-    /// Bytes for the guest to receive from the serial port.
+    /// Bytes for the guest to receive: from the virtio console if a driver uses it, else from the serial port.
     pub fn console_input(&mut self, bytes: &[u8]) {
+        if self.virtio_console_input(bytes) {
+            return;
+        }
         self.serial.receive(bytes);
         self.serial_changed();
     }
@@ -271,8 +277,8 @@ impl Board {
     }
 
     /// How many bytes of input the guest would take from the serial port now; 0 if it does not listen.
-    pub fn console_room(&self) -> usize {
-        self.serial.input_room()
+    pub fn console_room(&mut self) -> usize {
+        self.virtio_console_room().unwrap_or_else(|| self.serial.input_room())
     }
 
     /// Where the debug consoles (ports 0xE9 and 0x402) write, as [`Board::set_console`].

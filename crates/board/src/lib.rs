@@ -1,7 +1,7 @@
 //! A small PC: the bus that a vCPU sits on, with interrupt controllers, timers, a serial port and what a kernel expects
 //! around them.
 //!
-//! May depend on `x86defs`, `guestmem` and `vcpu` only. There is no policy here and no name of a hypervisor: what is served
+//! May depend on `x86defs`, `guestmem`, `vcpu` and `virtio` only. There is no policy here and no name of a hypervisor: what is served
 //! above the engine is *claimed* ([`Board::claim_ports`] and its relatives) and answered with [`vcpu::Reply::Exit`].
 //!
 //! Everything runs on virtual time, in the thread that calls, so equal runs behave equally. A device is one file: its
@@ -26,7 +26,6 @@ mod lapic;
 mod mmio;
 mod msrs;
 mod output;
-#[allow(dead_code, reason = "for devices that interrupt")]
 mod pci;
 mod pic;
 mod pit;

@@ -283,6 +283,11 @@ impl GuestMemory {
         !self.inner.code.get(page)
     }
 
+    /// Whether every byte of a range is RAM.
+    pub fn contains(&self, gpa: u64, len: u64) -> bool {
+        self.find_range(gpa, len).is_ok()
+    }
+
     /// Copy what is read from `gpa` on into `buffer`.
     ///
     /// # Errors
@@ -590,6 +595,7 @@ mod tests {
         assert_eq!(memory.offset(u64::MAX), None);
         assert!(memory.write_bytes(LOW_RAM_END - 1, &[1, 2]).is_err());
         assert!(memory.read_bytes(u64::MAX, &mut [0; 2]).is_err());
+        assert!(memory.contains(LOW_RAM_END - 1, 1) && !memory.contains(LOW_RAM_END - 1, 2));
     }
 
     #[test]

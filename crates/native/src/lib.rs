@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod console;
+mod devices;
 mod error;
 mod exit;
 mod memory;

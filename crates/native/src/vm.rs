@@ -13,6 +13,7 @@ use softcpu::{Activity, Answer, CpuidEntry, CpuidTable, Doze, Engine, EngineConf
 use vcpu::{Bus, Clock, CpuMode, Exit as EngineExit, Register, Reply, StopReason};
 use x86defs::{cpuid, dr, vector};
 
+use crate::devices;
 use crate::error::{HostError, memory_error, not_mapped};
 use crate::exit::{Caller, Exit};
 use crate::memory::{Memory, truncated};
@@ -736,6 +737,23 @@ impl Vm {
             None => None,
         });
         Ok(())
+    }
+
+    #[pyo3(signature = (fd, *, readonly=false, snapshot_bytes=None, id=""))]
+    fn add_disk(&self, fd: i32, readonly: bool, snapshot_bytes: Option<u64>, id: &str) -> PyResult<u8> {
+        devices::add_disk(&mut self.lock()?.board, fd, readonly, snapshot_bytes, id)
+    }
+
+    fn take_disk_failures(&self, slot: u8) -> PyResult<Option<(u64, String)>> {
+        Ok(devices::take_disk_failures(&mut self.lock()?.board, slot))
+    }
+
+    fn add_entropy(&self, seed: [u8; 32]) -> PyResult<u8> {
+        devices::add_entropy(&mut self.lock()?.board, seed)
+    }
+
+    fn add_virtio_console(&self) -> PyResult<u8> {
+        devices::add_console(&mut self.lock()?.board)
     }
 
     fn take_console<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {

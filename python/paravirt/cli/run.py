@@ -12,6 +12,7 @@ import click
 
 from paravirt.cli import report
 from paravirt.cli.cpu import show_and_exit
+from paravirt.cli.device_options import make_devices
 from paravirt.cli.firmware_option import choose_image, open_debug_console
 from paravirt.cli.interface_option import make_interfaces
 from paravirt.cli.output import OutputStream
@@ -58,6 +59,16 @@ STATUS_INTERRUPTED = 130
     metavar="NAME",
     help="How the kernel is entered: multiboot, pvh, linux, or flat for raw real-mode code.  [default: by the file]",
 )
+@click.option(
+    "--disk",
+    "disks",
+    multiple=True,
+    metavar="FILE[,MODE]",
+    help="A virtio disk from a raw image; MODE readonly, or snapshot to leave the file as it is; again for another.",
+)
+@click.option("--rng", is_flag=True, help="A virtio entropy device whose bytes depend on the seed.")
+@click.option("--real-rng", is_flag=True, help="The same with the host's entropy: no two runs are equal.")
+@click.option("--virtio-console", is_flag=True, help="A virtio console (hvc0) beside the serial port.")
 @click.option("--seed", default=0, show_default=True, help="How vCPUs interleave; the same seed gives the same run.")
 @click.option(
     "--realtime/--no-realtime",
@@ -90,6 +101,10 @@ def run(
     firmware: str | None,
     debugcon: str | None,
     protocol: str | None,
+    disks: Sequence[str],
+    rng: bool,
+    real_rng: bool,
+    virtio_console: bool,
     seed: int,
     realtime: bool | None,
     start_time: int | None,
@@ -127,6 +142,7 @@ def run(
             seed=seed,
             realtime=is_interactive() if realtime is None else realtime,
             start_unix_ns=None if start_time is None else start_time * 10**9,
+            devices=make_devices(disks, rng=rng, real_rng=real_rng, virtio_console=virtio_console),
             console=console,
             debug_console=debug_console,
             trace=Tracer(stream, trace) if trace is not None else None,
@@ -140,6 +156,7 @@ def run(
                 sys.stderr.write("paravirt: interrupted\n")
                 return STATUS_INTERRUPTED
             sys.stderr.write(report.describe_end(machine, result))
+            sys.stderr.writelines(f"paravirt: {line}\n" for plugged in machine.devices for line in plugged.problems())
             if stats:
                 sys.stderr.write(report.describe_statistics(result))
             if as_json:

@@ -39,6 +39,7 @@ impl Board {
     /// The time of some function has come.
     pub(crate) fn fire_pci(&mut self) {
         self.pci.expire(&self.memory, self.now_ns);
+        self.flush_virtio_console();
         self.pci_changed();
     }
 

@@ -13,7 +13,10 @@ mod config;
 mod function;
 mod host_bridge;
 mod msi;
+mod msix;
 mod testdev;
+mod virtio;
+mod virtio_host;
 
 pub use access::is_within_data;
 pub use bus::{ADDRESS, DATA, DATA_LAST, Pci};
