@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from paravirt.interfaces import INTERFACES
+
 from .support import BuildGuest
 
 COMMAND = (sys.executable, "-m", "paravirt")
@@ -205,7 +207,7 @@ def test_image_too_large_for_memory(guest_image: BuildGuest) -> None:
         (["--cpus", "0"], "cpus 0 is not a number from 1 to 255"),
         (["--cpus", "1000"], "cpus 1000 is not a number from 1 to 255"),
         (["--host", "cyrix"], "unknown host 'cyrix'; known: intel, amd, lguest"),
-        (["--interface", "qnx"], "unknown interface 'qnx'; known: kvm"),
+        (["--interface", "acme"], f"unknown interface 'acme'; known: {', '.join(sorted(INTERFACES))}"),
         (["--interface", "nothing.py:Class"], "cannot read 'nothing.py': no such file"),
         (["--policy", "pray"], "unknown policy 'pray'; known: patch, emulate, strict, reject"),
         (["--max-instructions", "0"], "max_instructions 0 is not a number from 1 to 9223372036854775807"),

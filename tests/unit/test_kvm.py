@@ -333,7 +333,7 @@ def test_bad_options(options: str, message: str) -> None:
 
 def test_unknown_interface() -> None:
     """Names those that exist."""
-    with pytest.raises(pv.UnknownInterfaceError, match=r"^unknown interface 'acme'; known: kvm$"):
+    with pytest.raises(pv.UnknownInterfaceError, match=r"^unknown interface 'acme'; known: acrn, .*, kvm, "):
         make_interfaces(["acme"])
 
 

@@ -190,7 +190,7 @@ class VMware(VMwareBackdoor):
     fixed_base = HYPERVISOR_BASE
 
     def cpuid_leaves(self) -> Mapping[int, CpuidLeaf]:
-        """The frequencies in kHz, and the form of the hypercall: the guest CPU's, repaired where the host has the other."""
+        """The frequencies in kHz, and which hypercall: the guest CPU's, repaired where the host has the other."""
         if self._machine is None:
             return {}
         form = HAS_VMMCALL if self.machine.cpu_vendor in ("AuthenticAMD", "HygonGenuine") else HAS_VMCALL
