@@ -16,6 +16,7 @@ __all__ = ["INTERFACES", "find_interface", "make_interface", "make_interfaces"]
 INTERFACES: Mapping[str, str] = {
     "kvm": "paravirt.interfaces.kvm:KVM",
     "kvm-legacy": "paravirt.interfaces.kvm_legacy:KVMLegacy",
+    "hyperv": "paravirt.interfaces.hyperv:HyperV",
     "vmware": "paravirt.interfaces.vmware:VMware",
     "vmware-backdoor": "paravirt.interfaces.vmware:VMwareBackdoor",
     "generic": "paravirt.interfaces.generic:Generic",

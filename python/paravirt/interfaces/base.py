@@ -268,11 +268,17 @@ class Interface:
                     last = mark.first if mark.last is None else mark.last
                     yield MsrEntry(self, mark.first, last, handler, mark.write, mark.last is not None)
 
+    def parts(self) -> Sequence[object]:
+        """Return the objects whose decorated methods are its hypercalls and MSRs: itself. A large interface
+        has one for each section of its specification."""
+        return (self,)
+
     def _marked(self, attribute: str) -> Iterator[tuple[Callable[..., Any], Any]]:
-        for name in dir(type(self)):
-            function = getattr(type(self), name, None)
-            for mark in getattr(function, attribute, ()):
-                yield getattr(self, name), mark
+        for part in self.parts():
+            for name in dir(type(part)):
+                function = getattr(type(part), name, None)
+                for mark in getattr(function, attribute, ()):
+                    yield getattr(part, name), mark
 
     def __repr__(self) -> str:
         where = f" at {self._base:#x}" if self._base is not None else ""

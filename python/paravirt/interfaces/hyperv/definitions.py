@@ -1,0 +1,136 @@
+"""Numbers of the Hyper-V interface, without logic; names as in the specification.
+
+Source: Microsoft, Hypervisor Top Level Functional Specification (TLFS); HV_PARTITION_PRIVILEGE_MASK, HV_STATUS and the
+chapters "Feature and interface discovery", "Hypercall interface", "Virtual processors", "Virtual interrupt controller",
+"Inter-partition communication", "Timers".
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+
+# -- CPUID
+
+
+class Privilege(IntFlag):
+    """What a partition may do: leaf 0x40000003, EAX below EBX."""
+
+    ACCESS_VP_RUN_TIME = 1 << 0
+    ACCESS_PARTITION_REFERENCE_COUNTER = 1 << 1
+    ACCESS_SYNIC = 1 << 2
+    ACCESS_SYNTHETIC_TIMERS = 1 << 3
+    ACCESS_INTR_CTRL = 1 << 4
+    ACCESS_HYPERCALL_MSRS = 1 << 5
+    ACCESS_VP_INDEX = 1 << 6
+    ACCESS_RESET = 1 << 7
+    ACCESS_PARTITION_REFERENCE_TSC = 1 << 9
+    ACCESS_GUEST_IDLE = 1 << 10
+    ACCESS_FREQUENCIES = 1 << 11
+    ACCESS_REENLIGHTENMENT = 1 << 13
+    ACCESS_TSC_INVARIANT = 1 << 15
+    POST_MESSAGES = 1 << 36
+    SIGNAL_EVENTS = 1 << 37
+    ACCESS_VP_REGISTERS = 1 << 49
+    ENABLE_EXTENDED_HYPERCALLS = 1 << 52
+
+
+class Feature(IntFlag):
+    """What the hypervisor can do: leaf 0x40000003, EDX."""
+
+    XMM_INPUT = 1 << 4
+    GUEST_IDLE = 1 << 5
+    FREQUENCIES = 1 << 8
+    CRASH = 1 << 10
+    EXTENDED_GVA_RANGES = 1 << 14
+    XMM_OUTPUT = 1 << 15
+    HYPERCALL_LOCK = 1 << 18
+    DIRECT_TIMERS = 1 << 19
+
+
+class Recommendation(IntFlag):
+    """What a guest had better use: leaf 0x40000004, EAX."""
+
+    REMOTE_TLB_FLUSH = 1 << 2
+    APIC_MSRS = 1 << 3
+    RELAXED_TIMING = 1 << 5
+    DEPRECATE_AUTO_EOI = 1 << 9
+    CLUSTER_IPI = 1 << 10
+    EX_PROCESSOR_MASKS = 1 << 11
+
+
+INTERFACE_ID = 0x3123_7648
+"""`Hv#1`, leaf 0x40000001 EAX: conforms to the interface that all of this is about."""
+
+# -- MSRs
+
+MSR_GUEST_OS_ID = 0x4000_0000
+MSR_HYPERCALL = 0x4000_0001
+MSR_VP_INDEX = 0x4000_0002
+MSR_RESET = 0x4000_0003
+MSR_VP_RUNTIME = 0x4000_0010
+MSR_TIME_REF_COUNT = 0x4000_0020
+MSR_REFERENCE_TSC = 0x4000_0021
+MSR_TSC_FREQUENCY = 0x4000_0022
+MSR_APIC_FREQUENCY = 0x4000_0023
+MSR_EOI = 0x4000_0070
+MSR_ICR = 0x4000_0071
+MSR_TPR = 0x4000_0072
+MSR_VP_ASSIST_PAGE = 0x4000_0073
+MSR_SCONTROL = 0x4000_0080
+MSR_SVERSION = 0x4000_0081
+MSR_SIEFP = 0x4000_0082
+MSR_SIMP = 0x4000_0083
+MSR_EOM = 0x4000_0084
+MSR_SINT0 = 0x4000_0090
+MSR_STIMER0_CONFIG = 0x4000_00B0
+MSR_GUEST_IDLE = 0x4000_00F0
+MSR_CRASH_P0 = 0x4000_0100
+MSR_CRASH_CTL = 0x4000_0105
+MSR_REENLIGHTENMENT_CONTROL = 0x4000_0106
+MSR_TSC_EMULATION_CONTROL = 0x4000_0107
+MSR_TSC_EMULATION_STATUS = 0x4000_0108
+MSR_TSC_INVARIANT_CONTROL = 0x4000_0118
+
+PAGE_SIZE = 4096
+PAGE_ENABLE = 1 << 0
+PAGE_ADDRESS = ~0xFFF
+"""An MSR that places a page: bits 63:12 its address, bit 0 whether it is there."""
+
+NUM_SINTS = 16
+NUM_TIMERS = 4
+NUM_CRASH_PARAMETERS = 5
+
+# -- hypercalls
+
+
+class Status(IntEnum):
+    """HV_STATUS, the result of a hypercall."""
+
+    SUCCESS = 0x00
+    INVALID_HYPERCALL_CODE = 0x02
+    INVALID_HYPERCALL_INPUT = 0x03
+    INVALID_ALIGNMENT = 0x04
+    INVALID_PARAMETER = 0x05
+    ACCESS_DENIED = 0x06
+    INVALID_PARTITION_ID = 0x0D
+    INVALID_VP_INDEX = 0x0E
+    INVALID_PORT_ID = 0x11
+    INVALID_CONNECTION_ID = 0x12
+    INSUFFICIENT_BUFFERS = 0x13
+    INVALID_SYNIC_STATE = 0x18
+
+
+HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE = 0x0002
+HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST = 0x0003
+HVCALL_NOTIFY_LONG_SPIN_WAIT = 0x0008
+HVCALL_SEND_SYNTHETIC_CLUSTER_IPI = 0x000B
+HVCALL_FLUSH_VIRTUAL_ADDRESS_SPACE_EX = 0x0013
+HVCALL_FLUSH_VIRTUAL_ADDRESS_LIST_EX = 0x0014
+HVCALL_SEND_SYNTHETIC_CLUSTER_IPI_EX = 0x0015
+HVCALL_POST_MESSAGE = 0x005C
+HVCALL_SIGNAL_EVENT = 0x005D
+HVCALL_EXT_QUERY_CAPABILITIES = 0x8001
+
+TICKS_PER_S = 10**7
+NS_PER_TICK = 100
+"""Reference time counts units of 100 ns."""
