@@ -322,7 +322,7 @@ def test_options(options: str, features: int) -> None:
         ("features=0x10", r"^kvm features 0x10 are not implemented; leave them out$"),
         ("features=0xZ", r"^kvm features '0xZ' are not a number$"),
         ("features=async-pf", r"^unknown kvm feature 'async-pf'; known: clocksource, nop-io-delay, "),
-        ("speed=9", r"^interface 'kvm' has no option 'speed'; it has features, without, realtime$"),
+        ("speed=9", r"^interface 'kvm' has no option 'speed'; it has features, without, realtime, pv-leaf$"),
     ],
 )
 def test_bad_options(options: str, message: str) -> None:
@@ -344,3 +344,61 @@ def test_one_machine_each() -> None:
         pv.ConfigurationError, match=r"^interface 'kvm' already belongs to a machine; make one for each$"
     ):
         FakeMachine(FakeVm(), [setting.kvm])
+
+
+def test_migration_control() -> None:
+    """A guest may be migrated until one vCPU says otherwise."""
+    setting = Setting(2, features="migration-control")
+    assert setting.rdmsr(0x4B56_4D08) == 1
+    assert setting.kvm.may_migrate
+    setting.wrmsr(0x4B56_4D08, 0)
+    assert not setting.kvm.may_migrate
+    with pytest.raises(pv.GuestFault):
+        setting.wrmsr(0x4B56_4D08, 2)
+
+
+@pytest.mark.parametrize(
+    ("gpa", "pages", "attributes", "expected"),
+    [
+        (0x1000, 1, 0x10, 0),
+        (0x1000, 1 << 40, 2, 0),
+        (0x1001, 1, 0, -22),
+        (0x1000, 0, 0, -22),
+        (1 << 63, 1 << 51, 0, -22),
+        (0x1000, 1, 0x20, -22),
+    ],
+)
+def test_map_gpa_range(gpa: int, pages: int, attributes: int, expected: int) -> None:
+    """A range of pages, or -EINVAL."""
+    setting = Setting()
+    assert setting.kvm.map_gpa_range(setting.vcpu, gpa, pages, attributes) == expected
+
+
+def test_linux_pv_leaf() -> None:
+    """Features in leaf base+6, where the neighbours stay empty; the highest leaf reaches it."""
+    kvm = pv.KVM(linux_pv_leaf=True)
+    leaves = place_interfaces([kvm])
+    assert leaves[0x4000_0006] == (0, int(kvm.features), 0, 0)
+    assert leaves[0x4000_0000][0] == 0x4000_0006
+    machine = pv.Machine(memory="4M", interfaces=[pv.KVM(linux_pv_leaf=True)])
+    assert machine.interfaces[0].cpuid()[0x4000_0006][3] == 1
+
+
+def test_abi_of_2007() -> None:
+    """Leaves 2 and 3 as that text says, no hypercall, the old clock."""
+    kvm = make_interface("kvm-2007", "leaf3=7+8+9+0xa")
+    leaves = place_interfaces([kvm])
+    assert leaves == {
+        0x4000_0000: (0x4000_0003, *KVM_SIGNATURE),
+        0x4000_0001: (3, 0, 0, 0),
+        0x4000_0002: (0, *KVM_SIGNATURE),
+        0x4000_0003: (7, 8, 9, 10),
+    }
+    assert place_interfaces([make_interface("kvm-2007", "features=clocksource")])[0x4000_0003] == (1, 0, 0, 0)
+    machine = pv.Machine(memory="4M", interfaces=[kvm])
+    for cpl in (0, 3):
+        assert machine._dispatcher.call(machine.vcpus[0], (1,) * 11, is_64bit=True, cpl=cpl) == -1000 % (1 << 64)
+    assert {entry.first for entry in kvm.msrs()} == {0x10, 0x3B, 0x11, 0x12}
+    for options in ("features=pv-eoi", "leaf3=1+2", "leaf3=1+2+3+0x100000000"):
+        with pytest.raises(pv.ConfigurationError):
+            make_interface("kvm-2007", options)

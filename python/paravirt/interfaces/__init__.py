@@ -15,6 +15,7 @@ __all__ = ["INTERFACES", "find_interface", "make_interface", "make_interfaces"]
 
 INTERFACES: Mapping[str, str] = {
     "kvm": "paravirt.interfaces.kvm:KVM",
+    "kvm-2007": "paravirt.interfaces.kvm_2007:KVM2007",
     "kvm-legacy": "paravirt.interfaces.kvm_legacy:KVMLegacy",
     "hyperv": "paravirt.interfaces.hyperv:HyperV",
     "vmware": "paravirt.interfaces.vmware:VMware",

@@ -22,6 +22,7 @@ from typing import ClassVar
 from paravirt.cpuid import HYPERVISOR_BASE, LAPIC_TIMER_HZ
 from paravirt.errors import ConfigurationError, GuestFault, GuestMemoryError
 from paravirt.hypercalls.arguments import GpaPtr, layout_of, u32
+from paravirt.hypercalls.fixup import Policy
 from paravirt.interfaces.base import CpuidLeaf, Interface, hypercall, msr_read, msr_write, parse_options
 from paravirt.vcpu import Vcpu
 
@@ -42,6 +43,8 @@ class Feature(IntFlag):
     PV_SEND_IPI = 1 << 11
     POLL_CONTROL = 1 << 12
     PV_SCHED_YIELD = 1 << 13
+    HC_MAP_GPA_RANGE = 1 << 16
+    MIGRATION_CONTROL = 1 << 17
     CLOCKSOURCE_STABLE = 1 << 24
 
 
@@ -54,7 +57,13 @@ class Hint(IntFlag):
 IMPLEMENTED_FEATURES = reduce(or_, Feature)
 """All of the above; others are refused."""
 
+ON_REQUEST = Feature.HC_MAP_GPA_RANGE | Feature.MIGRATION_CONTROL
+"""Announced only if asked for: they are for guests with encrypted memory."""
+
 LEAF_FEATURES = 0x01
+LEAF_LINUX_PV = 0x06
+PV_LEAF_REPAIRS = 1 << 0
+"""Foreign hypercall instructions work."""
 LEAF_FREQUENCIES = 0x10
 
 KVM_EPERM = 1
@@ -68,6 +77,7 @@ KVM_HC_KICK_CPU = 5
 KVM_HC_CLOCK_PAIRING = 9
 KVM_HC_SEND_IPI = 10
 KVM_HC_SCHED_YIELD = 11
+KVM_HC_MAP_GPA_RANGE = 12
 
 KVM_CLOCK_PAIRING_WALLCLOCK = 0
 
@@ -80,12 +90,17 @@ MSR_KVM_SYSTEM_TIME_NEW = 0x4B56_4D01
 MSR_KVM_STEAL_TIME = 0x4B56_4D03
 MSR_KVM_PV_EOI_EN = 0x4B56_4D04
 MSR_KVM_POLL_CONTROL = 0x4B56_4D05
+MSR_KVM_MIGRATION_CONTROL = 0x4B56_4D08
 
 KVM_MSR_ENABLED = 1 << 0
 STEAL_TIME_RESERVED = 0b11_1110
 """MSR_KVM_STEAL_TIME: the area is aligned to 64 bytes, bits 5:1 must be 0."""
 PV_EOI_RESERVED = 0b10
 POLL_CONTROL_RESERVED = ~1
+MIGRATION_READY = 1 << 0
+MAP_GPA_RANGE_RESERVED = ~0x1F
+"""Bits 3:0 of the attributes are the size of pages, bit 4 whether they are encrypted."""
+PAGE_SIZE = 4096
 
 PVCLOCK_TSC_STABLE = 1 << 0
 
@@ -174,13 +189,16 @@ class _VcpuState:
     steal_time: int = 0
     pv_eoi: int = 0
     poll_control: int = 1
+    migration_control: int = MIGRATION_READY
 
 
 class KVM(Interface):
     """KVM as Linux guests know it.
 
-    features: what is announced, all that is implemented by default; as flags or as text, `"clocksource2+pv-eoi"`.
-    without: features left out of that. realtime: announce that vCPUs are never preempted for long.
+    features: what is announced, as flags or as text, `"clocksource2+pv-eoi"`; by default all that is implemented but
+    what serves guests with encrypted memory. without: features left out of that. realtime: announce that vCPUs are
+    never preempted for long. linux_pv_leaf: leaf base+6 tells features where all hypervisors could, as was proposed
+    in 2007.
 
     Raises ConfigurationError for features that are not implemented.
     """
@@ -197,18 +215,25 @@ class KVM(Interface):
         features: Feature | int | str | None = None,
         without: Feature | int | str = "",
         realtime: bool = False,
+        linux_pv_leaf: bool = False,
     ) -> None:
-        chosen = IMPLEMENTED_FEATURES if features is None else _parse_features(features)
+        chosen = IMPLEMENTED_FEATURES & ~ON_REQUEST if features is None else _parse_features(features)
         self.features = chosen & ~_parse_features(without)
         self.hints = Hint.REALTIME if realtime else Hint(0)
+        self._linux_pv_leaf = linux_pv_leaf
         self._wall_clock = 0
         self._vcpus: list[_VcpuState] = []
 
     @classmethod
     def from_options(cls, options: str) -> KVM:
-        """Make one from the command line's options: `features=A+B`, `without=A+B`, `realtime`."""
-        values = parse_options(cls.name, options, known=("features", "without", "realtime"))
-        return cls(features=values.get("features"), without=values.get("without", ""), realtime="realtime" in values)
+        """Make one from the command line's options: `features=A+B`, `without=A+B`, `realtime`, `pv-leaf`."""
+        values = parse_options(cls.name, options, known=("features", "without", "realtime", "pv-leaf"))
+        return cls(
+            features=values.get("features"),
+            without=values.get("without", ""),
+            realtime="realtime" in values,
+            linux_pv_leaf="pv-leaf" in values,
+        )
 
     def offers(self, feature: object) -> bool:
         """Whether a feature is announced."""
@@ -217,6 +242,9 @@ class KVM(Interface):
     def cpuid_leaves(self) -> Mapping[int, CpuidLeaf]:
         """Features and hints; frequencies too where guests look for them, which is at 0x40000000 only."""
         leaves = {LEAF_FEATURES: (int(self.features), 0, 0, int(self.hints))}
+        if self._linux_pv_leaf:
+            repairs = self._machine is not None and self.machine.policy in (Policy.PATCH, Policy.EMULATE)
+            leaves[LEAF_LINUX_PV] = (0, int(self.features), 0, PV_LEAF_REPAIRS if repairs else 0)
         if self.base == HYPERVISOR_BASE and self._machine is not None:
             leaves[LEAF_FREQUENCIES] = (self.machine.tsc_khz, LAPIC_TIMER_HZ // 1000, 0, 0)
         return leaves
@@ -355,6 +383,23 @@ class KVM(Interface):
             raise GuestFault
         self._vcpus[vcpu.index].poll_control = value
 
+    @msr_read(MSR_KVM_MIGRATION_CONTROL, feature=Feature.MIGRATION_CONTROL)
+    def read_migration_control(self, vcpu: Vcpu) -> int:
+        """Return whether the guest lets itself be migrated; it does at first, for nothing of it is encrypted."""
+        return self._vcpus[vcpu.index].migration_control
+
+    @msr_write(MSR_KVM_MIGRATION_CONTROL, feature=Feature.MIGRATION_CONTROL)
+    def write_migration_control(self, vcpu: Vcpu, value: int) -> None:
+        """Bit 0: the guest may be migrated."""
+        if value & ~MIGRATION_READY:
+            raise GuestFault
+        self._vcpus[vcpu.index].migration_control = value
+
+    @property
+    def may_migrate(self) -> bool:
+        """Whether the guest lets itself be migrated: no vCPU has said otherwise."""
+        return all(state.migration_control & MIGRATION_READY for state in self._vcpus)
+
     # -- hypercalls
 
     @hypercall(KVM_HC_VAPIC_POLL_IRQ, overridable=True)
@@ -402,6 +447,15 @@ class KVM(Interface):
     @hypercall(KVM_HC_SCHED_YIELD, feature=Feature.PV_SCHED_YIELD)
     def sched_yield(self, vcpu: Vcpu, apic_id: int) -> int:
         """Do nothing: every vCPU gets its turn anyway."""
+        return 0
+
+    @hypercall(KVM_HC_MAP_GPA_RANGE, feature=Feature.HC_MAP_GPA_RANGE)
+    def map_gpa_range(self, vcpu: Vcpu, gpa: int, num_pages: int, attributes: int) -> int:
+        """Take note that pages become encrypted or shared. Nothing is encrypted here, so nothing changes; what is no
+        range of pages is refused as in KVM."""
+        end = gpa + num_pages * PAGE_SIZE
+        if gpa % PAGE_SIZE or not num_pages or end >= 1 << 64 or attributes & MAP_GPA_RANGE_RESERVED:
+            return -KVM_EINVAL
         return 0
 
 
