@@ -122,6 +122,7 @@ class ExitRouter:
         self._ports = _ServiceTable("port")
         self._mmio = _ServiceTable("device memory at")
         self._msrs = _ServiceTable("MSR")
+        self._msr_watchers: dict[int, list[Callable[[Vcpu], object]]] = {}
         self._plain: list[ExitHandler] = [self._pass_on] * NUM_KINDS
         self._plain[ExitKind.PORT_READ] = self._port_read
         self._plain[ExitKind.PORT_WRITE] = self._port_write
@@ -156,6 +157,13 @@ class ExitRouter:
             read, write = (_bind_msr(entries[way]) if way in entries else None for way in (False, True))
             self._msrs.add(_Service(interface.name, first, last, read, write))
         self.refresh()
+
+    def watch_msr(self, index: int, function: Callable[[Vcpu], object]) -> None:
+        """Call `function(vcpu)` after each WRMSR to an MSR: of whoever serves it, else of the CPU or the board."""
+        self._msr_watchers.setdefault(index, []).append(function)
+        if self._msrs.find(index) is None:
+            self._msrs.add(_Service("the machine", index, index, _read_own_msr, _write_own_msr))
+            self.refresh()
 
     def serve_ports(
         self, owner: str, first: int, last: int, read: Callable[..., int] | None, write: Callable[..., None] | None
@@ -341,6 +349,8 @@ class ExitRouter:
         except GuestFault as fault:
             self._fault(exit, fault)
             return None
+        for watcher in self._msr_watchers.get(exit.address, ()):
+            watcher(self._vcpus[exit.vcpu])
         return 0
 
     def _fault(self, exit: Exit, fault: GuestFault) -> None:
@@ -348,6 +358,20 @@ class ExitRouter:
             self._vm.answer_fault()
         else:
             self._vm.inject_exception(exit.vcpu, fault.vector, fault.error_code)
+
+
+def _read_own_msr(vcpu: Vcpu, index: int) -> int:
+    try:
+        return vcpu.rdmsr(index)
+    except KeyError:
+        raise GuestFault from None
+
+
+def _write_own_msr(vcpu: Vcpu, index: int, value: int) -> None:
+    try:
+        vcpu.wrmsr(index, value)
+    except KeyError:
+        raise GuestFault from None
 
 
 def _bind_msr(entry: MsrEntry) -> Callable[..., Any]:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, NamedTuple, Self
 
@@ -214,12 +215,27 @@ class Machine:
             for interface in attached:
                 interface.detach()  # It can be used in another machine.
             raise
-        table = build_cpuid(self._cpu, cpus=len(self.vcpus), tsc_khz=self.tsc_khz, hypervisor=leaves)
-        self._vm.set_cpuid(table, self._cpu.arch_capabilities)
+        self._hypervisor_leaves = leaves
+        self._show_cpu()
         for interface in self.interfaces:
             interface.attached()
             interface.reset()
         return dispatcher
+
+    def _show_cpu(self) -> None:
+        table = build_cpuid(self._cpu, cpus=len(self.vcpus), tsc_khz=self.tsc_khz, hypervisor=self._hypervisor_leaves)
+        self._vm.set_cpuid(table, self._cpu.arch_capabilities)
+
+    def show_cpu_feature(self, name: str, shown: bool) -> bool:
+        """Let CPUID announce a feature of the guest CPU, or no longer: for guests that ask their hypervisor for it.
+        Return whether it did before."""
+        self._check_usable()
+        before = self._cpu.features
+        features = before | {name} if shown else before - {name}
+        if features != before:
+            self._cpu = replace(self._cpu, features=features)
+            self._show_cpu()
+        return name in before
 
     def _set_exit_handlers(self) -> None:
         for kind, handler in (
@@ -625,6 +641,10 @@ class Machine:
     ) -> None:
         """Be a device in guest-physical memory where there is no RAM; as `serve_ports`, with GPAs."""
         self._router.serve_mmio("serve_mmio", gpa, length, read, write)
+
+    def watch_msr(self, index: int, function: Callable[[Vcpu], object]) -> None:
+        """Call `function(vcpu)` after each WRMSR of the guest to an MSR, whoever has it."""
+        self._router.watch_msr(index, function)
 
     @property
     def symbols(self) -> SymbolTable:

@@ -26,6 +26,11 @@ EXPECTED = {
     "emulator",
     "eventinj",
     "hypercall",
+    "hyperv_clock",
+    "hyperv_connections",
+    "hyperv_stimer",
+    "hyperv_stimer_direct",
+    "hyperv_synic",
     "idt_test",
     "ioapic",
     "kvmclock_test",
@@ -78,11 +83,6 @@ EXPECTED = {
 SKIPPING = {
     "asyncpf": "asynchronous page faults are not offered: no page of a guest is ever away",
     "cet": "CET is not announced",
-    "hyperv_clock": "Hyper-V's interface is not there yet",
-    "hyperv_connections": "Hyper-V's interface is not there yet",
-    "hyperv_stimer": "Hyper-V's interface is not there yet",
-    "hyperv_stimer_direct": "Hyper-V's interface is not there yet",
-    "hyperv_synic": "Hyper-V's interface is not there yet",
     "pmu_lbr": "there is no record of branches",
     "pmu_pebs": "there is no event-based sampling",
     "tsx-ctrl": "TSX is not announced",
@@ -127,6 +127,18 @@ def _tests(arch: str) -> list[UnitTest]:
     return [test for test in tests if test.name in EXPECTED | SKIPPING.keys() and test.arch in ("", arch)]
 
 
+def _interface_options(test: UnitTest) -> list[str]:
+    """Hyper-V's enlightenments are flags of QEMU's CPU, by the names that they have here too."""
+    flags = (test.qemu_option("-cpu") or "").replace("-", "_").split(",")
+    chosen = [flag.removeprefix("hv_").replace("_", "-") for flag in flags if flag.startswith("hv_")]
+    if not chosen:
+        return []
+    options = [] if "passthrough" in chosen else [f"features={'+'.join(chosen)}"]
+    if test.qemu_option("-device") == "hyperv-testdev":
+        options.append("testdev")
+    return ["--interface", ":".join(filter(None, ("hyperv", ",".join(options))))]
+
+
 def _cases() -> list[Case]:
     cases = [Case(arch, test, host) for arch in BUILDS for test in _tests(arch) for host in ("intel", "amd")]
     return [case for case in cases if case.host == "intel" or case.test.name not in INTEL_ONLY]
@@ -148,6 +160,7 @@ def test_kvm_unit_test(case: Case) -> None:
         if value := case.test.qemu_option(option):
             # What follows QEMU's `host` is about QEMU.
             command += [ours, "host" if value.startswith("host,") else value]
+    command += _interface_options(case.test)
     done = subprocess.run(
         [*command, "--", *case.test.arguments()],
         stdin=subprocess.DEVNULL,

@@ -74,6 +74,7 @@ class HyperVMachine(FakeMachine):
         self.timers = Timers(cast(Any, vm))
         self.watched: dict[tuple[int, int], Callable[[], object]] = {}
         self.ended: list[tuple[Any, ...]] = []
+        self.shown: set[str] = set()
 
     def call_at(self, deadline_ns: int, function: Callable[[], object]) -> pv.Timer:
         return self.timers.call_at(deadline_ns, function)
@@ -82,6 +83,11 @@ class HyperVMachine(FakeMachine):
         self.watched.pop((vcpu, vector), None)
         if function is not None:
             self.watched[vcpu, vector] = function
+
+    def show_cpu_feature(self, name: str, shown: bool) -> bool:
+        before = name in self.shown
+        (self.shown.add if shown else self.shown.discard)(name)
+        return before
 
     def shut_down(self, *arguments: Any) -> None:
         self.ended.append(arguments)
@@ -584,6 +590,22 @@ def test_frequencies() -> None:
     """In Hz."""
     setting = Setting()
     assert (setting.rdmsr(0x4000_0022), setting.rdmsr(0x4000_0023)) == (10**9, 10**9)
+
+
+@pytest.mark.parametrize("is_shown_anyway", [False, True])
+def test_invariant_tsc(is_shown_anyway: bool) -> None:
+    """CPUID says that the TSC is invariant when the guest has asked for that, until reset."""
+    raises_fault(lambda: Setting().rdmsr(0x4000_0118))
+    setting = Setting(features="tsc-invariant")
+    if is_shown_anyway:
+        setting.machine.shown.add("invtsc")
+    raises_fault(lambda: setting.wrmsr(0x4000_0118, 2))
+    setting.wrmsr(0x4000_0118, 1)
+    setting.wrmsr(0x4000_0118, 1)
+    raises_fault(lambda: setting.wrmsr(0x4000_0118, 0))
+    assert (setting.rdmsr(0x4000_0118), setting.machine.shown) == (1, {"invtsc"})
+    setting.hv.reset()
+    assert (setting.rdmsr(0x4000_0118), "invtsc" in setting.machine.shown) == (0, is_shown_anyway)
 
 
 # -- messages and events

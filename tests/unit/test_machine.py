@@ -337,6 +337,47 @@ def test_stop_in_a_handler(run: Run) -> None:
     assert machine.fixups == ()
 
 
+def test_watch_msr(run: Run) -> None:
+    """An MSR of the CPU still does its work; writes that fault are not told."""
+    seen: list[int] = []
+
+    class Watching(pv.Interface):
+        """Looks when the TSC is set."""
+
+        signature = b"WATCHING"
+
+        def attached(self) -> None:
+            self.machine.watch_msr(0x10, lambda vcpu: seen.append(vcpu.tsc))
+            self.machine.watch_msr(0x1B, lambda vcpu: seen.append(-1))
+
+    tsc = mov_ecx(0x10) + mov_eax(0) + b"\xba\x01\0\0\0"  # mov edx, 1
+    _, result = run(tsc + WRMSR + RDMSR + b"\x89\xd0" + OUT_EAX_F4, interfaces=[Watching()])  # mov eax, edx
+    assert result.debug_exit == 1
+    (value,) = seen
+    assert 1 << 32 <= value < (1 << 32) + 1000
+    _, result = run(mov_ecx(0x1B) + mov_eax(1) + WRMSR, interfaces=[Watching()])
+    assert (result.reason, len(seen)) == ("triple-fault", 1)
+
+
+def test_show_cpu_feature(run: Run) -> None:
+    """CPUID says so from then on, and no longer."""
+
+    class Showing(pv.Interface):
+        """Shows the invariant TSC."""
+
+        signature = b"SHOWING"
+
+        @pv.hypercall(1)
+        def show(self, vcpu: pv.Vcpu) -> int:
+            return vcpu.machine.show_cpu_feature("invtsc", True)
+
+    ask = mov_eax(0x8000_0007) + CPUID + b"\x89\xd0"  # mov eax, edx
+    assert run(ask + OUT_EAX_F4, interfaces=[Showing()])[1].debug_exit == 0
+    machine, result = run(mov_eax(1) + VMCALL + ask + OUT_EAX_F4, interfaces=[Showing()])
+    assert result.debug_exit == 1 << 8
+    assert machine.show_cpu_feature("invtsc", False)
+
+
 class Asking(pv.Interface):
     """Does what a guest asks its hypervisor for."""
 

@@ -130,6 +130,7 @@ class HyperV(Interface):
 
     def attached(self) -> None:
         """Plug in the test device, if it is wanted."""
+        self.time.attached()
         if self._with_testdev:
             self._testdev = TestDevice(self)
 

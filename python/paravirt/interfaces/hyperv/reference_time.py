@@ -24,6 +24,7 @@ from paravirt.interfaces.hyperv.definitions import (
     MSR_TSC_EMULATION_CONTROL,
     MSR_TSC_EMULATION_STATUS,
     MSR_TSC_FREQUENCY,
+    MSR_TSC_INVARIANT_CONTROL,
     NS_PER_TICK,
     PAGE_ADDRESS,
     PAGE_ENABLE,
@@ -38,10 +39,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ReferenceTime", "tsc_scale"]
 
+MSR_TSC, MSR_TSC_ADJUST = 0x10, 0x3B
+
 SEQUENCE_INVALID = 0
 LAST_SEQUENCE = 0xFFFF_FFFE
 """0 and 0xFFFFFFFF both say that the page must not be used."""
 REENLIGHTENMENT_VALID = 0xFFFF_FFFF_0001_00FF
+EXPOSE_INVARIANT_TSC = 1 << 0
 TSC_EMULATION_ENABLE = 1 << 0
 TSC_EMULATION_IN_PROGRESS = 1 << 0
 
@@ -63,9 +67,19 @@ class ReferenceTime(Section):
         self._offset = 0
         self._reenlightenment = 0
         self._tsc_emulation = 0
+        self._tsc_invariant = 0
+        self._was_shown = False
+
+    def attached(self) -> None:
+        """Look when the guest sets its TSC."""
+        for index in (MSR_TSC, MSR_TSC_ADJUST):
+            self.machine.watch_msr(index, lambda _vcpu: self.tsc_written())
 
     def reset(self) -> None:
         """No page. Time goes on."""
+        if self._tsc_invariant:
+            self._tsc_invariant = 0
+            self.machine.show_cpu_feature("invtsc", self._was_shown)
         self._page = 0
         self._reenlightenment = 0
         self._tsc_emulation = 0
@@ -157,6 +171,20 @@ class ReferenceTime(Section):
     def read_apic_frequency(self, vcpu: Vcpu) -> int:
         """Return the frequency of the local APIC's timer, undivided, in Hz."""
         return LAPIC_TIMER_HZ
+
+    @msr_read(MSR_TSC_INVARIANT_CONTROL, feature=Privilege.ACCESS_TSC_INVARIANT)
+    def read_tsc_invariant_control(self, vcpu: Vcpu) -> int:
+        """Return whether the guest has asked CPUID to say that the TSC is invariant."""
+        return self._tsc_invariant
+
+    @msr_write(MSR_TSC_INVARIANT_CONTROL, feature=Privilege.ACCESS_TSC_INVARIANT)
+    def write_tsc_invariant_control(self, vcpu: Vcpu, value: int) -> None:
+        """Ask for that. It cannot be taken back."""
+        if value & ~EXPOSE_INVARIANT_TSC or self._tsc_invariant & ~value:
+            raise GuestFault
+        if value & ~self._tsc_invariant:
+            self._tsc_invariant = value
+            self._was_shown = self.machine.show_cpu_feature("invtsc", True)
 
     # -- reenlightenment: news of another TSC frequency, which a machine's never has
 
