@@ -337,7 +337,7 @@ def test_strict_page() -> None:
 
 
 def test_whose_call() -> None:
-    """From the page or marked: certainly. Others when the guest has said who it is."""
+    """From the page or marked: certainly. Others when the guest has said who it is, and has no page."""
     setting = Setting()
 
     def claims(rip: int, rax: int = 0) -> bool:
@@ -349,6 +349,8 @@ def test_whose_call() -> None:
     setting.wrmsr(GUEST_OS_ID, 1)
     setting.wrmsr(HYPERCALL, PAGE | 1)
     assert [claims(PAGE), claims(PAGE + 0x1000), claims(0, 1 << 31), claims(0)] == [True, False, True, False]
+    assert not setting.hv.answers_unclaimed(setting.vcpu)
+    setting.wrmsr(HYPERCALL, 0)
     assert setting.hv.answers_unclaimed(setting.vcpu)
 
 

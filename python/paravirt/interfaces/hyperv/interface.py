@@ -152,8 +152,8 @@ class HyperV(Interface):
         return self.page.claims(call)
 
     def answers_unclaimed(self, vcpu: Vcpu) -> bool:
-        """Whether the guest has said who it is."""
-        return self.page.is_open
+        """Whether the guest has said who it is, and has no page from which its calls would come."""
+        return self.page.is_open and self.page.gpa is None
 
     def answer_call(self, vcpu: Vcpu, call: Call) -> int | None:
         """Carry out a call."""
