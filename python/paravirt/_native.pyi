@@ -7,7 +7,19 @@ returns when something above the engine must be decided, and the next `run` carr
 from collections.abc import Sequence
 from typing import Final, Self, final
 
-__all__ = ["PROFILE", "VERSION", "Exit", "ExitKind", "HostError", "Memory", "MemoryRangeError", "NativeError", "Vm"]
+__all__ = [
+    "PROFILE",
+    "VERSION",
+    "Exit",
+    "ExitKind",
+    "GdbProtocolError",
+    "GdbSession",
+    "HostError",
+    "Memory",
+    "MemoryRangeError",
+    "NativeError",
+    "Vm",
+]
 
 VERSION: Final[str]
 """Version of the package that the module was built for; `paravirt` refuses another."""
@@ -22,6 +34,9 @@ class MemoryRangeError(NativeError):
 
 class HostError(NativeError):
     """The host refused something: a mapping, a write to the console."""
+
+class GdbProtocolError(NativeError):
+    """What came from gdb is not its protocol."""
 
 @final
 class ExitKind:
@@ -151,6 +166,11 @@ class Vm:
         """Deliver an exception at the vCPU's RIP before anything else; interception does not apply to it."""
     def step(self, vcpu: int, answer: int | None = None) -> Exit:
         """Execute one instruction of one vCPU; STEP, or the exit that it caused. `answer` as for `run`."""
+    def step_in_turn(self, vcpu: int, answer: int | None = None) -> Exit:
+        """Run all vCPUs as `run` does until this one has executed an instruction: STEP, or the exit that came before. BUDGET
+        if it does not get its turn for long; then call it again. `answer` as for `run`."""
+    def current_vcpu(self) -> int:
+        """The vCPU whose turn it is."""
     def interrupt(self) -> None:
         """From another thread or a signal handler: make `run` return BUDGET soon."""
 
@@ -308,3 +328,34 @@ class Vm:
     def get_cmos(self, index: int) -> int: ...
     def statistics(self) -> dict[str, int]:
         """Counters: instructions, blocks_decoded, blocks_invalidated, exits_<kind>, interrupts, page_walks ..."""
+
+@final
+class GdbSession:
+    """One connection of gdb, without the connection: bytes in, bytes out, and what it wants next.
+
+    Methods raise GdbProtocolError, after which the session is over, and what the owner raised.
+    """
+
+    def __new__(cls, vm: Vm, owner: object) -> Self:
+        """gdb has connected; the machine stands still. owner: has `insert_breakpoint(gva)`, `remove_breakpoint(gva)`, and
+        `monitor(command) -> str` for gdb's command of that name."""
+    def feed(self, data: bytes) -> None:
+        """Bytes have come from gdb."""
+    def take_output(self) -> bytes:
+        """What is to be sent to it."""
+    @property
+    def state(self) -> str:
+        """`"stopped"`: gdb asks. `"running"`: the machine is to run as `resume` says; `"interrupted"`: and to stop soon. The end:
+        `"detached"`, the machine is to run on; `"killed"`, it is to end; `"exited"`; `"broken"`."""
+    @property
+    def resume(self) -> tuple[int | None, tuple[int, int] | None, bool]:
+        """Which vCPU is to be stepped, if one is; while its RIP is in which range, end excluded, at least once; and whether
+        no other may run."""
+    def report_breakpoint(self, vcpu: int, gva: int) -> None:
+        """The machine has stopped at a breakpoint."""
+    def report_signal(self, vcpu: int, signal: int) -> None:
+        """The machine has stopped: 2 interrupted, 5 stepped, 11 a fault."""
+    def report_exit(self, status: int) -> None:
+        """The machine has ended."""
+    def clear(self) -> None:
+        """Take gdb's breakpoints away: it has gone."""

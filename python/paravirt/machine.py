@@ -379,17 +379,33 @@ class Machine:
             self._loop()
             return meter.result(self, self._stops[0])
 
-    def step(self, vcpu: int = 0, count: int = 1) -> Result:
-        """Execute `count` instructions of one vCPU, no other running meanwhile. The reason is STEP unless it ended."""
+    def step(self, vcpu: int = 0, count: int = 1, *, alone: bool = True) -> Result:
+        """Execute `count` instructions of one vCPU. The reason is STEP unless it ended.
+
+        alone: no other vCPU runs meanwhile. False: each takes its turn as in a run, and the machine stops behind an
+        instruction of this one.
+        """
         self._check_runnable()
         _check_number("vcpu", vcpu, 0, len(self.vcpus) - 1)
         with self._running() as meter:
             self._target = None
+            self._attendant.begin()
             for _ in range(count):
-                self._step_once(vcpu)
+                self._step_once(vcpu, alone)
                 if self._stops:
                     break
             return meter.result(self, self._stops[0] if self._stops else _Stop(StopReason.STEP, vcpu))
+
+    def debug(self, address: str = "1234") -> Result:
+        """Wait for gdb at `"PORT"` of the loopback or `"HOST:PORT"`, and run as it wants until the guest ends, or gdb
+        kills it (reason STOPPED).
+
+        See `paravirt.debugger.GdbServer`. Raises ConfigurationError if one cannot listen there.
+        """
+        from paravirt.debugger import GdbServer  # With what it imports it would be a tenth of an empty guest's run.
+
+        with GdbServer(self, address) as server:
+            return server.run()
 
     def stop(self) -> None:
         """Make `run` return soon, with reason STOPPED. For handlers, hooks, and other threads."""
@@ -441,10 +457,18 @@ class Machine:
         )
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def _step_once(self, vcpu: int) -> None:
+    def _wait(self, condition: Callable[[], bool]) -> bool:
+        """Serve the host's events until a condition holds, the guest standing still. False if somebody stops it."""
+        with self._running():
+            while not self._stops and not condition():
+                self._events.poll(None)
+            return not self._stops
+
+    def _step_once(self, vcpu: int, alone: bool) -> None:
+        step = self._vm.step if alone else self._vm.step_in_turn
         answer = None
         while answer is not None or not self._stops:
-            exit = self._vm.step(vcpu, answer)
+            exit = step(vcpu, answer)
             answer = self._router.handlers[exit.kind](exit)
             if exit.kind == ExitKind.STEP:
                 return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 __all__ = ["Result", "StopReason"]
@@ -66,6 +66,17 @@ class Result:
     debug_exit: int | None = None
     vcpu: int | None = None
     message: str = ""
+
+    def after(self, earlier: Result) -> Result:
+        """Return this run and the one that it continued as one: how it ended, and what both did."""
+        return replace(
+            self,
+            instructions=earlier.instructions + self.instructions,
+            exits={kind: earlier.exits.get(kind, 0) + count for kind, count in self.exits.items()},
+            fixups=earlier.fixups + self.fixups,
+            virtual_ns=earlier.virtual_ns + self.virtual_ns,
+            wall_s=earlier.wall_s + self.wall_s,
+        )
 
     @property
     def status(self) -> int:

@@ -18,7 +18,7 @@ from paravirt.guest import GUEST_DIR
 
 ROOT = Path(__file__).parent.parent.parent
 
-LAYERS = ["x86defs", "guestmem", "vcpu", "softfloat", "softcpu", "virtio", "board", "native", "hostcheck"]
+LAYERS = ["x86defs", "guestmem", "vcpu", "softfloat", "softcpu", "virtio", "board", "gdb", "native", "hostcheck"]
 """A crate may use only those before it; docs/design.md has the same list."""
 
 

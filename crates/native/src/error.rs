@@ -6,6 +6,7 @@ use pyo3::{create_exception, exceptions::PyException};
 create_exception!(_native, NativeError, PyException, "Base of what the native module raises by itself.");
 create_exception!(_native, MemoryRangeError, NativeError, "Some byte of a range is not RAM, or not mapped.");
 create_exception!(_native, HostError, NativeError, "The host refused something.");
+create_exception!(_native, GdbProtocolError, NativeError, "What came from gdb is not its protocol.");
 
 /// `guestmem`'s errors.
 pub fn memory_error(error: guestmem::Error) -> PyErr {

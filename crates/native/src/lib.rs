@@ -8,6 +8,7 @@ mod console;
 mod devices;
 mod error;
 mod exit;
+mod gdb;
 mod memory;
 mod vm;
 
@@ -21,9 +22,11 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("NativeError", module.py().get_type::<error::NativeError>())?;
     module.add("MemoryRangeError", module.py().get_type::<error::MemoryRangeError>())?;
     module.add("HostError", module.py().get_type::<error::HostError>())?;
+    module.add("GdbProtocolError", module.py().get_type::<error::GdbProtocolError>())?;
     module.add_class::<exit::ExitKind>()?;
     module.add_class::<exit::Exit>()?;
     module.add_class::<memory::Memory>()?;
     module.add_class::<vm::Vm>()?;
+    module.add_class::<gdb::GdbSession>()?;
     Ok(())
 }

@@ -22,6 +22,8 @@ use crate::memory::{Memory, truncated};
 const CHUNK: u64 = 5_000_000;
 /// Instructions that run before the interpreter lock is released: most exits come sooner, and releasing costs more.
 const ATTACHED: u64 = 2_000;
+/// Steps that other vCPUs take before somebody looks for signals.
+const CHUNK_OF_STEPS: u32 = 20_000;
 
 fn no_apic_register(offset: u32) -> PyErr {
     PyKeyError::new_err(format!(
@@ -29,8 +31,9 @@ fn no_apic_register(offset: u32) -> PyErr {
     ))
 }
 
-struct Inner {
-    engine: Engine,
+/// What is locked as one.
+pub(crate) struct Inner {
+    pub(crate) engine: Engine,
     board: Board,
     cpuid: CpuidTable,
     /// The last exit, for answers.
@@ -92,7 +95,7 @@ fn parse_register(name: &str) -> PyResult<Register> {
 
 impl Vm {
     /// The machine, unless another thread runs it.
-    fn lock(&self) -> PyResult<MutexGuard<'_, Inner>> {
+    pub(crate) fn lock(&self) -> PyResult<MutexGuard<'_, Inner>> {
         match self.inner.try_lock() {
             Ok(inner) => Ok(inner),
             Err(std::sync::TryLockError::WouldBlock) => {
@@ -114,9 +117,77 @@ impl Vm {
             Err(PyValueError::new_err(format!("there is no vCPU {vcpu}: 0..={last}")))
         }
     }
+
+    /// Read memory by a vCPU's page tables. `Err`: only so many bytes could be read.
+    pub(crate) fn read_linear(&self, vcpu: usize, gva: u64, bytes: &mut [u8]) -> Result<usize, usize> {
+        let inner = self.lock_for(vcpu).map_err(|_| 0_usize)?;
+        let mut done = 0;
+        let whole = for_each_page(gva, bytes.len() as u64, |gva, range| {
+            let gpa = inner.engine.cpu(vcpu).translate(gva, false, None).ok_or_else(|| not_mapped(gva, 1))?;
+            self.memory.read_bytes(gpa, &mut bytes[range.clone()]).map_err(|_| not_mapped(gva, 1))?;
+            done = range.end;
+            Ok(())
+        });
+        whole.map(|()| done).map_err(|_| done)
+    }
 }
 
 impl Inner {
+    pub(crate) fn register(&self, vcpu: usize, register: Register) -> u64 {
+        match register {
+            Register::Cr8 => self.board.cr8(vcpu),
+            _ => self.engine.cpu(vcpu).register(register),
+        }
+    }
+
+    /// False: it cannot hold that.
+    pub(crate) fn set_register(&mut self, vcpu: usize, register: Register, value: u64) -> bool {
+        match register {
+            Register::Cr8 if value > 15 => false,
+            Register::Cr8 => {
+                self.board.set_cr8(vcpu, value);
+                true
+            }
+            _ => self.engine.cpu_mut(vcpu).set_register(register, value).is_ok(),
+        }
+    }
+
+    /// An MSR as RDMSR reads it, bypassing exits; `None`: there is none.
+    pub(crate) fn msr(&mut self, vcpu: usize, index: u32) -> Option<u64> {
+        let engine = &mut self.engine;
+        self.board.without_claims(|board| engine.read_msr(board, vcpu, index))
+    }
+
+    /// False: there is none, or it cannot hold that.
+    pub(crate) fn set_msr(&mut self, vcpu: usize, index: u32, value: u64) -> bool {
+        let engine = &mut self.engine;
+        self.board.without_claims(|board| engine.write_msr(board, vcpu, index, value))
+    }
+
+    /// What a vCPU does, in a word.
+    pub(crate) fn describe(&self, vcpu: usize) -> &'static str {
+        match self.engine.cpu(vcpu).activity {
+            Activity::Running => "running",
+            Activity::Halted => "halted",
+            Activity::WaitForSipi => "waiting to be started",
+            Activity::Shutdown => "shut down",
+        }
+    }
+
+    /// Until an exit, or until `vcpu` has executed an instruction in its turn; a budget if it does not get one for long.
+    fn step_in_turn(&mut self, vcpu: usize) -> EngineExit {
+        for _ in 0..CHUNK_OF_STEPS {
+            let before = self.engine.instructions();
+            match self.engine.run(&mut self.board, 1) {
+                EngineExit::Budget if self.engine.instructions() == before => {}
+                EngineExit::Budget if self.engine.current() == vcpu => return EngineExit::Step { vcpu },
+                EngineExit::Budget => {}
+                exit => return exit,
+            }
+        }
+        EngineExit::Budget
+    }
+
     fn caller(&self, vcpu: usize) -> Caller {
         use Register::{R8, R9, R10, Rax, Rbp, Rbx, Rcx, Rdi, Rdx, Rip, Rsi};
         let cpu = self.engine.cpu(vcpu);
@@ -335,6 +406,20 @@ impl Vm {
         inner.exited(exit)
     }
 
+    #[pyo3(signature = (vcpu, answer=None))]
+    fn step_in_turn(&self, vcpu: usize, answer: Option<&Bound<'_, PyAny>>) -> PyResult<Exit> {
+        let mut inner = self.lock_for(vcpu)?;
+        if let Some(value) = answer {
+            inner.answer(Answer::Value(truncated(value)?));
+        }
+        let exit = inner.step_in_turn(vcpu);
+        inner.exited(exit)
+    }
+
+    fn current_vcpu(&self) -> PyResult<usize> {
+        Ok(self.lock()?.engine.current())
+    }
+
     fn interrupt(&self) {
         self.interrupted.store(true, Relaxed);
     }
@@ -445,38 +530,24 @@ impl Vm {
 
     fn get_register(&self, vcpu: usize, name: &str) -> PyResult<u64> {
         let register = parse_register(name)?;
-        let inner = self.lock_for(vcpu)?;
-        Ok(if register == Register::Cr8 { inner.board.cr8(vcpu) } else { inner.engine.cpu(vcpu).register(register) })
+        Ok(self.lock_for(vcpu)?.register(vcpu, register))
     }
 
     fn set_register(&self, vcpu: usize, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         let register = parse_register(name)?;
         let value = truncated(value)?;
-        let mut inner = self.lock_for(vcpu)?;
-        if register == Register::Cr8 {
-            if value > 15 {
-                return Err(PyValueError::new_err(format!("cr8 cannot hold {value:#x}")));
-            }
-            inner.board.set_cr8(vcpu, value);
-            return Ok(());
+        if self.lock_for(vcpu)?.set_register(vcpu, register, value) {
+            Ok(())
+        } else {
+            Err(PyValueError::new_err(format!("{name} cannot hold {value:#x}")))
         }
-        inner
-            .engine
-            .cpu_mut(vcpu)
-            .set_register(register, value)
-            .map_err(|_| PyValueError::new_err(format!("{name} cannot hold {value:#x}")))
     }
 
     fn get_registers<'py>(&self, py: Python<'py>, vcpu: usize) -> PyResult<Bound<'py, PyDict>> {
         let inner = self.lock_for(vcpu)?;
         let registers = PyDict::new(py);
         for &register in Register::ALL {
-            let value = if register == Register::Cr8 {
-                inner.board.cr8(vcpu)
-            } else {
-                inner.engine.cpu(vcpu).register(register)
-            };
-            registers.set_item(register.name(), value)?;
+            registers.set_item(register.name(), inner.register(vcpu, register))?;
         }
         Ok(registers)
     }
@@ -491,20 +562,11 @@ impl Vm {
     }
 
     fn get_msr(&self, vcpu: usize, index: u32) -> PyResult<u64> {
-        let mut guard = self.lock_for(vcpu)?;
-        let inner = &mut *guard;
-        let engine = &mut inner.engine;
-        inner
-            .board
-            .without_claims(|board| engine.read_msr(board, vcpu, index))
-            .ok_or_else(|| PyKeyError::new_err(format!("there is no MSR {index:#x}")))
+        self.lock_for(vcpu)?.msr(vcpu, index).ok_or_else(|| PyKeyError::new_err(format!("there is no MSR {index:#x}")))
     }
 
     fn set_msr(&self, vcpu: usize, index: u32, value: u64) -> PyResult<()> {
-        let mut guard = self.lock_for(vcpu)?;
-        let inner = &mut *guard;
-        let engine = &mut inner.engine;
-        if inner.board.without_claims(|board| engine.write_msr(board, vcpu, index, value)) {
+        if self.lock_for(vcpu)?.set_msr(vcpu, index, value) {
             Ok(())
         } else {
             Err(PyKeyError::new_err(format!("MSR {index:#x} does not exist or cannot hold {value:#x}")))
@@ -517,20 +579,17 @@ impl Vm {
     }
 
     fn read_virtual<'py>(&self, py: Python<'py>, vcpu: usize, gva: u64, length: u64) -> PyResult<Bound<'py, PyBytes>> {
-        let inner = self.lock_for(vcpu)?;
         if length > self.memory.size() {
             return Err(not_mapped(gva, length));
         }
         PyBytes::new_with(py, length as usize, |bytes| {
-            for_each_page(gva, length, |gva, range| {
-                let len = range.len() as u64;
-                let gpa = inner.engine.cpu(vcpu).translate(gva, false, None).ok_or_else(|| not_mapped(gva, len))?;
-                self.memory.read_bytes(gpa, &mut bytes[range]).map_err(|_| not_mapped(gva, len))
-            })
+            self.read_linear(vcpu, gva, bytes)
+                .map(drop)
+                .map_err(|done| not_mapped(gva.wrapping_add(done as u64), length - done as u64))
         })
     }
 
-    fn write_virtual(&self, vcpu: usize, gva: u64, data: &[u8]) -> PyResult<()> {
+    pub(crate) fn write_virtual(&self, vcpu: usize, gva: u64, data: &[u8]) -> PyResult<()> {
         let inner = self.lock_for(vcpu)?;
         let mut parts = Vec::new();
         for_each_page(gva, data.len() as u64, |gva, range| {

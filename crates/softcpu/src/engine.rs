@@ -395,8 +395,10 @@ impl Engine {
     pub fn step(&mut self, bus: &mut dyn Bus, cpu: usize) -> Exit {
         self.take_outside_writes();
         bus.advance(self.now_ns());
-        self.current = cpu;
-        self.slice_end = self.instructions + self.draw_slice();
+        if self.current != cpu {
+            self.current = cpu;
+            self.slice_end = self.instructions + self.draw_slice();
+        }
         if !self.is_awake(cpu, bus) {
             return Exit::Step { vcpu: cpu };
         }

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
+from paravirt.status import describe_vcpus
 from paravirt.terminal import EscapeKeys, TerminalClosed, is_interactive, raw_terminal
 
 if TYPE_CHECKING:
@@ -55,21 +56,11 @@ def _keys(machine: Machine) -> EscapeKeys:
     return EscapeKeys(
         {
             "x": end,
-            "c": lambda: sys.stderr.write("\n" + describe_vcpus(machine)),
+            "c": lambda: sys.stderr.write("\nparavirt: " + describe_vcpus(machine)),
             "b": machine.console.send_break,
             "h": lambda: sys.stderr.write(HELP),
         }
     )
-
-
-def describe_vcpus(machine: Machine) -> str:
-    """Say where each vCPU is, a line for each."""
-    lines = [f"paravirt: {machine.now_ns / 1e9:.3f} s of guest time"]
-    for vcpu in machine.vcpus:
-        symbol = machine.symbols.find(vcpu.linear_rip)
-        place = f"{vcpu.linear_rip:#x}" + (f" <{symbol}>" if symbol else "")
-        lines.append(f"cpu{vcpu.index}: {place}, {'halted' if vcpu.is_halted else f'running at CPL {vcpu.cpl}'}")
-    return "\n".join(lines) + "\n"
 
 
 def _stream_descriptor() -> int | None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,10 @@ from paravirt.cli.firmware_option import choose_image, open_debug_console
 from paravirt.cli.interface_option import make_interfaces
 from paravirt.cli.output import OutputStream
 from paravirt.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from paravirt.machine import Machine
+    from paravirt.result import Result
 
 STATUS_INTERRUPTED = 130
 """As a shell reports a command that SIGINT ended: 128 + 2."""
@@ -87,6 +91,7 @@ STATUS_INTERRUPTED = 130
 @click.option("--json", "as_json", is_flag=True, help="At the end: the result as JSON, on stderr.")
 @click.option("--max-instructions", type=int, metavar="N", help="Stop after so many, of all vCPUs together.")
 @click.option("--timeout", type=float, metavar="SECONDS", help="Stop after so long.")
+@click.option("--gdb", metavar="[HOST:]PORT", help="Wait for gdb there, and run as it wants; without a host, locally.")
 def run(
     kernel: str | None,
     arguments: Sequence[str],
@@ -114,6 +119,7 @@ def run(
     as_json: bool,
     max_instructions: int | None,
     timeout: float | None,
+    gdb: str | None,
 ) -> int:
     """Run KERNEL: a Linux bzImage or vmlinux, or any multiboot or PVH kernel. ARGS go to its command line. Or run
     firmware, which boots from a disk.
@@ -151,7 +157,7 @@ def run(
             machine.boot(image, args=arguments, append=append, initrd=initrd, protocol=protocol)
             try:
                 with attached_input(machine):
-                    result = machine.run(max_instructions=max_instructions, timeout=timeout)
+                    result = _run(machine, gdb, max_instructions=max_instructions, timeout=timeout)
             except KeyboardInterrupt:
                 sys.stderr.write("paravirt: interrupted\n")
                 return STATUS_INTERRUPTED
@@ -164,6 +170,18 @@ def run(
 
                 sys.stderr.write(json.dumps(report.result_as_dict(machine, result)) + "\n")
             return result.status
+
+
+def _run(machine: Machine, gdb: str | None, *, max_instructions: int | None, timeout: float | None) -> Result:
+    if gdb is None:
+        return machine.run(max_instructions=max_instructions, timeout=timeout)
+    if max_instructions is not None or timeout is not None:
+        raise ConfigurationError("--gdb goes with no --max-instructions and no --timeout: gdb decides", option="gdb")
+    from paravirt.debugger import GdbServer
+
+    with GdbServer(machine, gdb) as server:
+        sys.stderr.write(f"paravirt: waiting for gdb: target remote {server.address}\n")
+        return server.run()
 
 
 def _console_descriptor() -> int:
