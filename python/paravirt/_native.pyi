@@ -238,6 +238,9 @@ class Vm:
         clear, or what else ends HLT comes."""
     def run_ns(self, vcpu: int) -> int:
         """Virtual time that it has been running, until its last exit or turn."""
+    def park(self, vcpu: int, parked: bool) -> None:
+        """Stop it until it is told to go on from where it is; interrupts stay pending, INIT is obeyed. A hypercall
+        that is being answered is completed first. It can also start a vCPU whose registers have been set."""
     def flush_tlb(self, vcpu: int) -> None: ...
     def reset_vcpu(self, vcpu: int) -> None: ...
     def suspend(self) -> bool:
@@ -296,6 +299,8 @@ class Vm:
     def set_console_fd(self, fd: int | None) -> None:
         """Where serial port 1 writes, unbuffered. None: keep it for `take_console`. The fd stays the caller's."""
     def take_console(self) -> bytes: ...
+    def print_console(self, data: bytes) -> None:
+        """Print for the guest, as if it had written to serial port 1. Raises HostError."""
     def console_input(self, data: bytes) -> None:
         """Bytes for the guest to receive on the virtio console if a driver uses it, else on serial port 1; queued without limit."""
     def console_break(self) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any
 
+from paravirt import _native
 from paravirt.console_input import ConsoleInput
-from paravirt.errors import ConfigurationError
+from paravirt.errors import ConfigurationError, EngineError
 
 if TYPE_CHECKING:
-    from paravirt import _native
     from paravirt.host_events import HostEvents
 
 __all__ = ["Console"]
@@ -72,6 +72,14 @@ class Console:
         data = bytes(self._kept[self._read_to :])
         self._read_to = len(self._kept)
         return data
+
+    def print(self, data: bytes) -> None:
+        """Print for the guest, where its serial port's output goes: for interfaces with a console of their own. Raises
+        EngineError if it cannot be written."""
+        try:
+            self._vm.print_console(data)
+        except _native.HostError as error:
+            raise EngineError(str(error)) from error
 
     def send(self, data: bytes | str) -> None:
         """Give the guest something to read on its serial port."""

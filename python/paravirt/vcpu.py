@@ -234,6 +234,19 @@ class Vcpu:
         """Forget all its cached translations."""
         self._vm.flush_tlb(self.index)
 
+    def enter_protected_mode(self, entry: int) -> None:
+        """Do what INIT does, then let it run from `entry` in flat 32-bit protected mode, interrupts and paging off."""
+        self._vm.boot_protected32(self.index, entry, 0, 0)
+
+    def park(self) -> None:
+        """Stop it until `unpark`; nothing but an INIT gets through to it. Within the handler of its hypercall: behind
+        the call."""
+        self._vm.park(self.index, True)
+
+    def unpark(self) -> None:
+        """Let it go on from where its registers say, also if it was never started."""
+        self._vm.park(self.index, False)
+
     def inject(self, vector: int, error_code: int | None = None) -> None:
         """Deliver an exception at its RIP before anything else. Interception does not apply to it."""
         self._vm.inject_exception(self.index, vector, error_code)

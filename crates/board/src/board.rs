@@ -261,6 +261,15 @@ impl Board {
         self.serial.output().take_captured()
     }
 
+    /// Print for the guest, as if it had written to the serial port.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn print_console(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let output = self.serial.output();
+        output.write_all(bytes).map_err(|error| output.take_error().unwrap_or(error))
+    }
+
     /// Bytes for the guest to receive: from the virtio console if a driver uses it, else from the serial port.
     pub fn console_input(&mut self, bytes: &[u8]) {
         if self.virtio_console_input(bytes) {

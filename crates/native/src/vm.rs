@@ -621,6 +621,21 @@ impl Vm {
         Ok(self.lock_for(vcpu)?.engine.cpu(vcpu).run_ns)
     }
 
+    fn park(&self, vcpu: usize, parked: bool) -> PyResult<()> {
+        let mut guard = self.lock_for(vcpu)?;
+        let inner = &mut *guard;
+        let cpu = inner.engine.cpu_mut(vcpu);
+        let activity = if parked { Activity::WaitForSipi } else { Activity::Running };
+        if parked && cpu.replay.pending {
+            cpu.activity_after_call = Some(activity);
+        } else {
+            cpu.activity = activity;
+        }
+        // Neither state takes a SIPI: an INIT must come first.
+        inner.board.set_wait_for_sipi(vcpu, false);
+        Ok(())
+    }
+
     fn flush_tlb(&self, vcpu: usize) -> PyResult<()> {
         self.lock_for(vcpu)?.engine.cpu_mut(vcpu).tlb.flush();
         Ok(())
@@ -817,6 +832,10 @@ impl Vm {
 
     fn take_console<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         Ok(PyBytes::new(py, &self.lock()?.board.take_console()))
+    }
+
+    fn print_console(&self, data: &[u8]) -> PyResult<()> {
+        self.lock()?.board.print_console(data).map_err(|error| HostError::new_err(error.to_string()))
     }
 
     fn console_input(&self, data: &[u8]) -> PyResult<()> {

@@ -228,6 +228,8 @@ pub struct Cpu {
     pub kicked: bool,
     /// A sleep that an interface above has asked for.
     pub doze: Doze,
+    /// What the hypercall that is being made leaves it in, unless it goes on.
+    pub activity_after_call: Option<Activity>,
     /// STI or MOV SS: events are held off until the next instruction has retired.
     pub interrupt_shadow: bool,
     /// The shadow is that of MOV SS or POP SS, which also holds off debug traps.
@@ -296,6 +298,7 @@ impl Cpu {
             activity: if index == 0 { Activity::Running } else { Activity::WaitForSipi },
             kicked: false,
             doze: Doze::default(),
+            activity_after_call: None,
             interrupt_shadow: false,
             shadow_is_mov_ss: false,
             nmi_blocked: false,
@@ -356,6 +359,7 @@ impl Cpu {
         self.kicked = false;
         self.doze = Doze::default();
         self.interrupt_shadow = false;
+        self.activity_after_call = None;
         self.shadow_is_mov_ss = false;
         self.nmi_blocked = false;
         self.replay.clear();

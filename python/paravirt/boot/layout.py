@@ -30,6 +30,9 @@ EBDA = 0x9_FC00
 BASE_MEMORY_END = 0xA_0000
 VGA_MEMORY = 0xA_0000
 VGA_MEMORY_END = 0xC_0000
+XEN_STORE = 0xD_E000
+XEN_CONSOLE = 0xD_F000
+"""The pages that a guest of Xen's shares with the domain of the tool stack. No map of its memory has them."""
 ACPI_TABLES = 0xE_0000
 ACPI_TABLES_END = 0xF_0000
 """The RSDP comes first: guests search it in 0xE0000 to 0xFFFFF only."""

@@ -16,7 +16,7 @@ from paravirt.cpuid.models import CpuModel
 from paravirt.cpuid.xstate import add_xstate
 
 if TYPE_CHECKING:
-    from paravirt.interfaces.base import CpuidLeaf
+    from paravirt.interfaces.base import CpuidEntry
 
 __all__ = ["LAPIC_TIMER_HZ", "Leaves", "Row", "build_cpuid"]
 
@@ -43,6 +43,14 @@ class Leaves:
             self._rows.pop((leaf, None), None)
         self._rows[leaf, subleaf] = list(values)
 
+    def set_entry(self, leaf: int, entry: CpuidEntry) -> None:
+        """Set a leaf, or all its subleaves."""
+        subleaves = [values for values in entry if isinstance(values, tuple)]
+        if not subleaves:
+            self.set(leaf, [value for value in entry if isinstance(value, int)])
+        for subleaf, values in enumerate(subleaves):
+            self.set(leaf, values, subleaf)
+
     def set_bit(self, feature: Feature) -> None:
         """Announce a feature."""
         subleaf = None if (feature.leaf, None) in self._rows else feature.subleaf
@@ -57,7 +65,7 @@ class Leaves:
 
 
 def build_cpuid(
-    model: CpuModel, *, cpus: int, tsc_khz: int, hypervisor: Mapping[int, CpuidLeaf] | None = None
+    model: CpuModel, *, cpus: int, tsc_khz: int, hypervisor: Mapping[int, CpuidEntry] | None = None
 ) -> list[Row]:
     """Return the whole CPUID table of a machine's CPUs.
 
@@ -82,7 +90,7 @@ def build_cpuid(
     if hypervisor is not None and hypervisor:
         leaves.set_bit(HYPERVISOR)
         for leaf, values in hypervisor.items():
-            leaves.set(leaf, values)
+            leaves.set_entry(leaf, values)
     return leaves.rows()
 
 

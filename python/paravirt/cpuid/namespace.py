@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from paravirt.errors import ConfigurationError, PlacementError
 
 if TYPE_CHECKING:
-    from paravirt.interfaces.base import CpuidLeaf, Interface
+    from paravirt.interfaces.base import CpuidEntry, Interface
 
 __all__ = ["HYPERVISOR_BASE", "place_interfaces"]
 
@@ -18,7 +18,7 @@ HYPERVISOR_END = 0x4001_0000
 """Guests scan from the base in these steps up to here (exclusive)."""
 
 
-def place_interfaces(interfaces: Sequence[Interface]) -> dict[int, CpuidLeaf]:
+def place_interfaces(interfaces: Sequence[Interface]) -> dict[int, CpuidEntry]:
     """Give each interface its place in the CPUID name space and return all their leaves.
 
     Those with a fixed place come first; the others fill the free places from 0x40000000 upwards in the order given,
@@ -48,8 +48,8 @@ def _take_place(taken: dict[int, Interface], base: int, interface: Interface) ->
     interface.place(base)
 
 
-def _collect_leaves(taken: Mapping[int, Interface]) -> dict[int, CpuidLeaf]:
-    leaves: dict[int, CpuidLeaf] = {}
+def _collect_leaves(taken: Mapping[int, Interface]) -> dict[int, CpuidEntry]:
+    leaves: dict[int, CpuidEntry] = {}
     for base, interface in sorted(taken.items()):
         for leaf, values in interface.cpuid().items():
             if not base <= leaf < base + HYPERVISOR_STEP:

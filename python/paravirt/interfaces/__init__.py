@@ -20,6 +20,7 @@ INTERFACES: Mapping[str, str] = {
     "hyperv": "paravirt.interfaces.hyperv:HyperV",
     "vmware": "paravirt.interfaces.vmware:VMware",
     "vmware-backdoor": "paravirt.interfaces.vmware:VMwareBackdoor",
+    "xen": "paravirt.interfaces.xen:Xen",
     "generic": "paravirt.interfaces.generic:Generic",
     "acrn": "paravirt.interfaces.announced:ACRN",
     "bhyve": "paravirt.interfaces.announced:Bhyve",

@@ -27,6 +27,9 @@ __all__ = ["CpuidLeaf", "Interface", "hypercall", "msr_read", "msr_write"]
 CpuidLeaf = tuple[int, int, int, int]
 """EAX, EBX, ECX, EDX."""
 
+CpuidEntry = CpuidLeaf | tuple[CpuidLeaf, ...]
+"""A leaf, or the subleaves of one from 0 on; those behind the last read as zeros."""
+
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
@@ -157,7 +160,7 @@ class Interface:
 
     # -- what a subclass may override
 
-    def cpuid_leaves(self) -> Mapping[int, CpuidLeaf]:
+    def cpuid_leaves(self) -> Mapping[int, CpuidEntry]:
         """Return the leaves behind the signature leaf, by offset from `base` (1 to 0xFF)."""
         return {}
 
@@ -247,7 +250,7 @@ class Interface:
 
     # -- what it consists of
 
-    def cpuid(self) -> dict[int, CpuidLeaf]:
+    def cpuid(self) -> dict[int, CpuidEntry]:
         """Return all its leaves by absolute number. Empty if it has no signature."""
         if not self.signature:
             return {}

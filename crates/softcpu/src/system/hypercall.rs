@@ -24,6 +24,9 @@ pub fn hypercall(cpu: &mut Cpu, env: &mut Env<'_>) -> Step {
         Some(Answer::Fault) => return Err(cpu.gp0()),
         None => return Err(cpu.ask(Exit::Hypercall { vcpu: cpu.index })),
     }
+    if let Some(activity) = cpu.activity_after_call.take() {
+        cpu.activity = activity;
+    }
     env.charge_exit();
     Ok(Flow::Sync)
 }
@@ -31,6 +34,7 @@ pub fn hypercall(cpu: &mut Cpu, env: &mut Env<'_>) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::Activity;
     use crate::op::Stop;
     use crate::testing::Machine;
 
@@ -46,6 +50,23 @@ mod tests {
                 let stop = machine.with(|cpu, env| handler(cpu, env, &op));
                 assert_eq!(stop, Err(if native { Stop::Exit } else { Stop::Fault }), "{host:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_call_may_end_with_the_vcpu_parked_once() {
+        let op = Op::new(vmcall);
+        let mut machine = Machine::long64();
+        machine.cpu.activity_after_call = Some(Activity::WaitForSipi);
+        for expected in [Activity::WaitForSipi, Activity::Running] {
+            machine.cpu.activity = Activity::Running;
+            machine
+                .with(|cpu, env| {
+                    cpu.replay.answer(Answer::Value(0));
+                    vmcall(cpu, env, &op)
+                })
+                .expect("answered");
+            assert_eq!(machine.cpu.activity, expected);
         }
     }
 
