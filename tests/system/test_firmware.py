@@ -44,6 +44,31 @@ def test_a_hard_reset_starts_it_again(host: str) -> None:
     assert machine.console.text.count("SeaBIOS (version") == 2
 
 
+BOOT_SECTOR = bytes.fromhex(
+    "31c0 8ed8 8ec0"  # xor ax, ax; mov ds, ax; mov es, ax
+    "b80102 b90200 b600 bb007e cd13"  # int 0x13: read a sector, the second, of the disk in DL to 0:7e00
+    "7216"  # jc fail
+    "be007e"  # mov si, 0x7e00
+    "ac 84c0 7409"  # next: lodsb; test al, al; jz done
+    "b40e bb0700 cd10"  # int 0x10: print it
+    "ebf2"  # jmp next
+    "b000 e6f4 f4"  # done: out 0xf4, 0; hlt
+    "b001 e6f4 f4"  # fail: out 0xf4, 1; hlt
+)
+
+
+def test_it_boots_from_a_disk(tmp_path: Path, host: str) -> None:
+    """The boot sector of a virtio disk reads the next one and prints it, by firmware's own drivers for disk and display."""
+    disk = tmp_path / "disk.img"
+    sectors = BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa" + b"Hello from the disk\r\n\0".ljust(512, b"\0")
+    disk.write_bytes(sectors.ljust(1 << 20, b"\0"))
+    machine = pv.Machine(host=host, devices=[pv.Disk(disk, readonly=True), "debug-exit", "debugcon"])
+    machine.boot(image("bios-256k.bin"), protocol="firmware")
+    result = machine.run(max_instructions=MAX_INSTRUCTIONS)
+    assert "Hello from the disk" in machine.console.text, machine.debug_console.text
+    assert result.debug_exit == 0
+
+
 def test_runs_are_the_same() -> None:
     """Firmware, too, is a function of its input."""
     hashes = set()
