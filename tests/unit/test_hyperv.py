@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import paravirt as pv
 from paravirt.cpuid import place_interfaces
@@ -38,8 +41,13 @@ class HyperVVm(FakeVm):
         self.apic: dict[tuple[int, int], int] = {}
         self.dozing: list[int] = []
         self.alarm: int | None = None
-        for registers in self.registers:
-            registers.update({f"xmm{index}_{half}": 0 for index in range(16) for half in ("low", "high")})
+        self.image = bytes(832)
+
+    def get_xsave_image(self, vcpu: int) -> bytes:
+        return self.image
+
+    def set_xsave_image(self, vcpu: int, image: bytes) -> None:
+        self.image = image
 
     def flush_tlb(self, vcpu: int) -> None:
         self.flushed.append(vcpu)
@@ -705,6 +713,18 @@ def test_sixteen_buffers(posting: Setting) -> None:
     assert posting.call_memory(POST, message()) == 0
 
 
+def test_a_connection_takes_its_messages_along(posting: Setting) -> None:
+    """A guest that makes connections again and again costs no memory."""
+    posting.call_memory(POST, message(payload=1))
+    for _ in range(100):
+        posting.call_memory(POST, message(payload=2))
+        posting.hv.connections.connect_messages(7, posting.machine.vcpus[1], 2)
+    assert not posting.machine.watched
+    posting.empty_slot()
+    posting.wrmsr(EOM, 0, vcpu=1)
+    assert posting.slot()[0] == 0
+
+
 BAD_MESSAGES = [
     (message(connection=8), 0x12),
     (message(connection=1 << 24), 0x12),
@@ -910,6 +930,40 @@ def test_reset_stops_timers(timing: Setting) -> None:
     timing.pass_time(10 * MS)
     assert timing.vm.interrupts == []
     assert (timing.rdmsr(SIMP), timing.rdmsr(STIMER0_CONFIG)) == (0, 0)
+
+
+# -- hostile guests
+
+CODES = st.sampled_from(
+    [SPIN_WAIT, FLUSH, FLUSH_LIST, FLUSH_EX, FLUSH_LIST_EX, IPI, IPI_EX, POST, SIGNAL, CAPABILITIES]
+)
+NUMBERS = st.one_of(
+    st.integers(0, (1 << 64) - 1), st.sampled_from([0, 1, 7, 9, INPUT, MESSAGES, EVENTS, (1 << 20) - 8, 1 << 20])
+)
+CALLS = st.tuples(
+    st.builds(lambda code, rest: code | rest, CODES, st.sampled_from([0, FAST, reps(1), words(1), words(2)]) | NUMBERS),
+    NUMBERS,
+    NUMBERS,
+)
+WRITES = st.tuples(st.integers(0x4000_0000, 0x4000_0120), NUMBERS)
+
+
+@given(st.lists(st.one_of(CALLS, WRITES), max_size=30), st.binary(max_size=300))
+def test_whatever_a_guest_does(steps: list[tuple[int, ...]], block: bytes) -> None:
+    """It gets statuses and #GP or #UD: nothing else comes out, and nothing grows without bound."""
+    setting = Setting()
+    setting.enable_synic(vcpu=1)
+    setting.hv.connections.connect_messages(7, setting.machine.vcpus[1], 2)
+    setting.hv.connections.connect_events(9, setting.machine.vcpus[1], 2, flag=9)
+    setting.memory.write(INPUT, block)
+    for step in steps:
+        with suppress(pv.GuestFault):
+            if len(step) == 2:
+                setting.wrmsr(*step)
+            else:
+                assert 0 <= setting.call(*step) < 1 << 64
+        setting.pass_time(10 * US)
+    setting.hv.reset()
 
 
 # -- the partition

@@ -7,7 +7,7 @@ belongs to one source of one processor and has sixteen buffers, a port of events
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from paravirt.errors import ConfigurationError
@@ -36,12 +36,12 @@ FIRST_HYPERVISOR_TYPE = 1 << 31
 
 @dataclass(slots=True)
 class _Port:
-    """Where messages or events go. flag: the event flag. in_use: buffers with messages that wait."""
+    """Where messages or events go. flag: the event flag. waiting: what is in its buffers."""
 
     vcpu: Vcpu
     sint: int
     flag: int = 0
-    in_use: int = 0
+    waiting: list[Message] = field(default_factory=list)
 
 
 class Connections(Section):
@@ -55,13 +55,14 @@ class Connections(Section):
     def reset(self) -> None:
         """No message waits any more. Connections stay: they are the host's."""
         for port in self._messages.values():
-            port.in_use = 0
+            port.waiting.clear()
 
     # -- for the host
 
     def connect_messages(self, connection_id: int, vcpu: Vcpu, sint: int) -> None:
         """Let messages posted to a connection go to a source of a processor. Raises ConfigurationError."""
         _check(connection_id, sint)
+        self.disconnect_messages(connection_id)
         self._messages[connection_id] = _Port(vcpu, sint)
 
     def connect_events(self, connection_id: int, vcpu: Vcpu, sint: int, flag: int) -> None:
@@ -72,8 +73,11 @@ class Connections(Section):
         self._events[connection_id] = _Port(vcpu, sint, flag)
 
     def disconnect_messages(self, connection_id: int) -> None:
-        """Take a connection for messages away, if it is there."""
-        self._messages.pop(connection_id, None)
+        """Take a connection for messages away, if it is there, and with it those that wait."""
+        port = self._messages.pop(connection_id, None)
+        if port is not None:
+            for message in port.waiting:
+                self.interface.synic.withdraw(port.vcpu, port.sint, message)
 
     def disconnect_events(self, connection_id: int) -> None:
         """Take a connection for events away, if it is there."""
@@ -95,11 +99,12 @@ class Connections(Section):
         synic = self.interface.synic
         if not synic.can_take_messages(port.vcpu):
             raise Refusal(Status.INVALID_SYNIC_STATE)
-        if port.in_use >= BUFFERS_PER_PORT:
+        if len(port.waiting) >= BUFFERS_PER_PORT:
             raise Refusal(Status.INSUFFICIENT_BUFFERS)
-        port.in_use += 1
         payload = request.header[MESSAGE_HEADER_SIZE : MESSAGE_HEADER_SIZE + size]
-        synic.post(port.vcpu, port.sint, Message(kind, lambda: payload, on_delivered=lambda: _release(port)))
+        message = Message(kind, lambda: payload, on_delivered=lambda: port.waiting.remove(message))
+        port.waiting.append(message)
+        synic.post(port.vcpu, port.sint, message)
 
     @hv_call(HVCALL_SIGNAL_EVENT, header=8, requires=Privilege.SIGNAL_EVENTS)
     def signal_event(self, request: Request) -> None:
@@ -115,10 +120,6 @@ class Connections(Section):
         if not synic.can_take_events(port.vcpu, port.sint):
             raise Refusal(Status.INVALID_SYNIC_STATE)
         synic.signal(port.vcpu, port.sint, port.flag)
-
-
-def _release(port: _Port) -> None:
-    port.in_use -= 1
 
 
 def _check(connection_id: int, sint: int) -> None:
