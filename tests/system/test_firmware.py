@@ -58,8 +58,10 @@ BOOT_SECTOR = bytes.fromhex(
 
 
 def test_it_boots_from_a_disk(tmp_path: Path, host: str) -> None:
-    """The boot sector of a virtio disk reads the next one and prints it, by firmware's own drivers for disk and display.
-    SeaBIOS sends a character to the serial port once it knows that the next one does not replace it."""
+    """The boot sector of a virtio disk reads the next one and prints it, by firmware's drivers for disk and display.
+
+    SeaBIOS sends a character to the serial port once it knows that the next one does not replace it.
+    """
     disk = tmp_path / "disk.img"
     sectors = BOOT_SECTOR.ljust(510, b"\0") + b"\x55\xaa" + b"Hello from the disk!\0".ljust(512, b"\0")
     disk.write_bytes(sectors.ljust(1 << 20, b"\0"))
