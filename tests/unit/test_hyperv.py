@@ -187,11 +187,9 @@ def test_options() -> None:
     """Names as QEMU's; leaving one out leaves out what needs it."""
     hv = make_interface("hyperv", "without=time+spinlocks")
     assert isinstance(hv, HyperV)
-    hv.place(0x4000_0000)
-    leaves = hv.cpuid()
-    assert not leaves[0x4000_0003][0] & 0b10_0000_1010  # Counter, TSC page, timers.
-    assert not leaves[0x4000_0003][3] & 1 << 19  # Direct timers.
-    assert leaves[0x4000_0004][1] == 0xFFFF_FFFF
+    leaves = place_interfaces([hv])
+    assert leaves[0x4000_0003] == (0x2EFF & ~0b10_0000_1010, 0x10_0030, 0, 0x0004_C530)  # No counter, page, timers.
+    assert leaves[0x4000_0004] == (0xC2C, 0xFFFF_FFFF, 0, 0)
     with pytest.raises(pv.ConfigurationError, match=r"^unknown hyperv feature 'evmcs'; known: relaxed, vapic, "):
         make_interface("hyperv", "features=evmcs")
     with pytest.raises(pv.ConfigurationError, match="has no option"):
@@ -350,7 +348,7 @@ def test_whose_call() -> None:
 
     def claims(rip: int, rax: int = 0) -> bool:
         setting.vm.registers[0]["rip"] = rip
-        return setting.hv.claims_call(setting.vcpu, Call(setting.vcpu, (rax, *[0] * 10), True, 0))
+        return setting.hv.claims_call(setting.vcpu, Call(setting.vcpu, (rax, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), True, 0))
 
     assert not claims(PAGE, 1 << 31)
     assert not setting.hv.answers_unclaimed(setting.vcpu)
