@@ -302,7 +302,7 @@ class Vm:
     def print_console(self, data: bytes) -> None:
         """Print for the guest, as if it had written to serial port 1. Raises HostError."""
     def console_input(self, data: bytes) -> None:
-        """Bytes for the guest to receive on the virtio console if a driver uses it, else on serial port 1; queued without limit."""
+        """Bytes for the guest to receive on the virtio console if there is one, else on serial port 1; queued without limit."""
     def console_break(self) -> None:
         """A break on its wire, behind all input."""
     def console_room(self) -> int:
@@ -317,7 +317,7 @@ class Vm:
     def add_entropy(self, seed: bytes) -> int:
         """Plug in a virtio entropy device; its bytes depend on the 32 bytes of seed alone. Raises as `add_disk`."""
     def add_virtio_console(self) -> int:
-        """Plug in a virtio console: its output goes where the serial port's goes, and input comes to it once a driver uses it.
+        """Plug in a virtio console: its output goes where the serial port's goes, and all input comes to it.
         Raises as `add_disk`."""
     def set_fw_cfg(self, key: int, data: bytes) -> None:
         """Content of a fw_cfg item, at most 1 MiB."""

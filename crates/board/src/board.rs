@@ -270,7 +270,7 @@ impl Board {
         output.write_all(bytes).map_err(|error| output.take_error().unwrap_or(error))
     }
 
-    /// Bytes for the guest to receive: from the virtio console if a driver uses it, else from the serial port.
+    /// Bytes for the guest to receive: from the virtio console if there is one, else from the serial port.
     pub fn console_input(&mut self, bytes: &[u8]) {
         if self.virtio_console_input(bytes) {
             return;
@@ -285,7 +285,7 @@ impl Board {
         self.serial_changed();
     }
 
-    /// How many bytes of input the guest would take from the serial port now; 0 if it does not listen.
+    /// How many bytes of input the guest would take now; 0 if it does not listen.
     pub fn console_room(&mut self) -> usize {
         self.virtio_console_room().unwrap_or_else(|| self.serial.input_room())
     }

@@ -15,8 +15,8 @@ __all__ = ["VirtioConsole"]
 class VirtioConsole(Device):
     """A virtio console (Linux: `console=hvc0`), quicker than a serial port because it takes more than a byte at a time.
 
-    It is the same console as the serial port's: what the guest prints on either goes to `Machine.console`, and input
-    comes to this one as soon as a driver uses it. A machine has one at most.
+    It is the same console as the serial port's: what the guest prints on either goes to `Machine.console`, and all
+    input comes to this one, waiting until a driver takes it. A machine has one at most.
     """
 
     def plug(self, vm: Vm, seed: int) -> Plugged:

@@ -21,9 +21,8 @@ impl Board {
         self.pci.plug(config, Box::new(function))
     }
 
-    /// Plug in a virtio console, the other end of [`Board::set_console`]'s stream and [`Board::console_input`]: what is printed on
-    /// it goes where the serial port's output goes, and input comes to it as soon as a driver uses it. `None`: no slot is
-    /// free.
+    /// Plug in a virtio console, which shares its other end with the serial port: what is printed on it goes where
+    /// [`Board::set_console`] says, and [`Board::console_input`] comes to it alone. `None`: no slot is free.
     pub fn plug_virtio_console(&mut self) -> Option<u8> {
         self.virtio_console = self.plug_virtio(Box::new(Console::new()));
         self.virtio_console
@@ -43,22 +42,18 @@ impl Board {
         self.pci.device_mut(slot)?.as_any().downcast_mut()
     }
 
-    /// The virtio console, if a driver uses it.
-    fn live_console(&mut self) -> Option<&mut VirtioFunction> {
-        let slot = self.virtio_console?;
-        self.virtio_function(slot).filter(|function| function.is_live())
-    }
-
-    /// How much input the virtio console takes now; `None`: nobody uses it.
+    /// How much input the virtio console takes now: none before a driver uses it. `None`: there is none.
     pub(crate) fn virtio_console_room(&mut self) -> Option<usize> {
-        let console: &mut Console = self.live_console()?.device_mut().as_any().downcast_mut()?;
-        Some(if console.waiting() == 0 { INPUT_AT_ONCE } else { 0 })
+        let function = self.virtio_function(self.virtio_console?)?;
+        let is_live = function.is_live();
+        let console: &mut Console = function.device_mut().as_any().downcast_mut()?;
+        Some(if is_live && console.waiting() == 0 { INPUT_AT_ONCE } else { 0 })
     }
 
-    /// Give input to the virtio console. False: nobody uses it.
+    /// Give input to the virtio console, for a driver to take now or later. False: there is none.
     pub(crate) fn virtio_console_input(&mut self, bytes: &[u8]) -> bool {
         let now_ns = self.now_ns;
-        let Some(function) = self.live_console() else { return false };
+        let Some(function) = self.virtio_console.and_then(|slot| self.virtio_function(slot)) else { return false };
         if let Some(console) = function.device_mut().as_any().downcast_mut::<Console>() {
             console.send(bytes);
         }

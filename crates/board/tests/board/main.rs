@@ -1,6 +1,7 @@
 //! The board through its bus, as vCPUs and the host use it.
 
 mod claims;
+mod devices;
 mod interrupts;
 mod ports;
 mod power;

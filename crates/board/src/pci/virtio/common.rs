@@ -135,6 +135,11 @@ impl CommonConfig {
     }
 }
 
+/// Whether a write resets the device.
+pub fn is_reset(offset: u32, size: usize, value: u64) -> bool {
+    (offset, size, value as u8) == (DEVICE_STATUS, 1, 0)
+}
+
 /// A register of a queue that is not enabled yet.
 fn write_queue(queue: &mut Queue, offset: u32, size: usize, value: u64) {
     match (offset, size) {

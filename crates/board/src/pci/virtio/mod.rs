@@ -11,7 +11,7 @@ use virtio::Transport;
 use super::config::ConfigSpace;
 use super::function::{Context, Device};
 use super::msix::Msix;
-use common::CommonConfig;
+use common::{CommonConfig, is_reset};
 use layout::{CONFIG_WINDOW, MSIX_BAR, REGISTERS_BAR, Region, WINDOW_DATA, WINDOW_LENGTH, WINDOW_OFFSET};
 
 /// ISR status: a queue has something, the configuration has changed.
@@ -82,7 +82,7 @@ impl VirtioFunction {
         match Region::of(offset) {
             Some((Region::Common, offset)) => {
                 self.common.write(&mut self.transport, self.msix.len(), offset, size, value);
-                if self.transport.status() == 0 {
+                if is_reset(offset, size, value) {
                     self.forget();
                 }
             }
