@@ -32,11 +32,16 @@ def write_elf(
     machine: int | None = None,
     elf_type: int = ET_EXEC,
     symbols: Sequence[tuple[str, int, int]] = (),
+    notes: Sequence[tuple[bytes, int, bytes]] = (),
 ) -> bytes:
-    """Return an executable ELF file. symbols: (name, address, size), all functions."""
+    """Return an executable ELF file.
+
+    symbols: (name, address, size), all functions. notes: (owner, type, description).
+    """
     machine = machine if machine is not None else (EM_386 if bits == 32 else EM_X86_64)
     header_size, phentsize, shentsize = (52, 32, 40) if bits == 32 else (64, 56, 64)
-    body_at = header_size + phentsize * len(segments)
+    phnum = len(segments) + bool(notes)
+    body_at = header_size + phentsize * phnum
     headers, body = b"", b""
     for segment in segments:
         offset = body_at + len(body)
@@ -47,15 +52,28 @@ def write_elf(
         else:
             headers += struct.pack("<IIQQQQQQ", 1, 7, offset, segment.paddr, segment.paddr, size, memory_size, 4)
         body += segment.data
+    if notes:
+        content = b"".join(_note(*note) for note in notes)
+        place = (body_at + len(body), 0, 0, len(content), len(content))
+        headers += (
+            struct.pack("<IIIIIIII", 4, *place, 4, 4) if bits == 32 else struct.pack("<IIQQQQQQ", 4, 4, *place, 4)
+        )
+        body += content
     sections, section_count, sections_at = _symbol_sections(symbols, bits, body_at + len(body), shentsize)
     body += sections
     ident = b"\x7fELF" + bytes((1 if bits == 32 else 2, 1, 1)) + bytes(9)
     fields = (
         *(elf_type, machine, 1, entry, header_size, sections_at, 0),
-        *(header_size, phentsize, len(segments), shentsize, section_count, max(section_count - 1, 0)),
+        *(header_size, phentsize, phnum, shentsize, section_count, max(section_count - 1, 0)),
     )
     header = ident + struct.pack("<HHIIIIIHHHHHH" if bits == 32 else "<HHIQQQIHHHHHH", *fields)
     return header + headers + body
+
+
+def _note(owner: bytes, note_type: int, description: bytes) -> bytes:
+    name = owner + b"\0"
+    header = struct.pack("<III", len(name), len(description), note_type)
+    return header + b"".join(text + bytes(-len(text) % 4) for text in (name, description))
 
 
 def _symbol_sections(

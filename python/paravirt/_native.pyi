@@ -66,6 +66,7 @@ class ExitKind:
     END_OF_INTERRUPT: Final = 21
     """`address` is the vector."""
     IDLE: Final = 22
+    CONSOLE_TEXT: Final = 23
 
 @final
 class Exit:
@@ -85,7 +86,7 @@ class Exit:
     @property
     def value(self) -> int:
         """What is written; an exception's error code; a CPUID subleaf; what was written to `isa-debug-exit`; when idle time
-        ends, in ns of virtual time, 2**64-1 if only something from outside can end it."""
+        ends, in ns of virtual time, 2**64-1 if only something from outside can end it; the number of a console text."""
     @property
     def has_error_code(self) -> bool: ...
     @property
@@ -231,6 +232,8 @@ class Vm:
         """Raises MemoryRangeError with the first address that is not mapped."""
     def write_virtual(self, vcpu: int, gva: int, data: bytes) -> None: ...
     def is_halted(self, vcpu: int) -> bool: ...
+    def activity(self, vcpu: int) -> str:
+        """`"running"`, `"halted"` (in HLT), `"not started"` (waits for SIPI) or `"shut down"` (after a triple fault)."""
     def wake(self, vcpu: int) -> None:
         """End HLT as a kick does; if not in HLT, the next HLT returns at once."""
     def doze(self, vcpu: int) -> None:
@@ -301,6 +304,12 @@ class Vm:
     def take_console(self) -> bytes: ...
     def print_console(self, data: bytes) -> None:
         """Print for the guest, as if it had written to serial port 1. Raises HostError."""
+    def recent_console(self) -> bytes:
+        """The last bytes of the console's output, at most 8 KiB, wherever they went."""
+    def watch_console(self, texts: Sequence[bytes]) -> None:
+        """Exit CONSOLE_TEXT, its value the text's number, when the guest's kernel ends a line on serial port 1 that begins
+        with one of these texts; a timestamp in brackets may stand before it. What programs print does not count: drivers
+        send it by interrupt, the kernel by polling."""
     def console_input(self, data: bytes) -> None:
         """Bytes for the guest to receive on the virtio console if there is one, else on serial port 1; queued without limit."""
     def console_break(self) -> None:

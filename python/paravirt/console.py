@@ -66,6 +66,11 @@ class Console:
         """`output` as text. Bytes that are no UTF-8 show as U+FFFD; line ends become newlines."""
         return self.output.decode("utf-8", "replace").replace("\r\n", "\n")
 
+    @property
+    def recent(self) -> bytes:
+        """The last bytes printed, at most 8 KiB, wherever they went."""
+        return self._vm.recent_console()
+
     def read(self) -> bytes:
         """Return what was printed since the last call of `read`."""
         self.pump()

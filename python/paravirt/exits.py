@@ -41,7 +41,7 @@ _KINDS: dict[str, tuple[int, ...]] = {
 }
 """What can be watched, and the exits that it consists of."""
 
-NUM_KINDS = ExitKind.IDLE + 1
+NUM_KINDS = ExitKind.CONSOLE_TEXT + 1
 WRITES = frozenset((ExitKind.PORT_WRITE, ExitKind.MMIO_WRITE, ExitKind.MSR_WRITE))
 
 MAX_PORT = 0xFFFF

@@ -16,8 +16,9 @@ from paravirt._native import ExitKind
 from paravirt.attendant import Attendant
 from paravirt.boot import acpi, firmware, layout, mptable, open_kernel
 from paravirt.boot.entry import enter
-from paravirt.boot.image import Entry, Kernel, KernelFile, RealModeEntry
+from paravirt.boot.image import Entry, Kernel, KernelFile, PanicLines, RealModeEntry
 from paravirt.boot.rom import FirmwareImage, firmware_files
+from paravirt.boot.symbol_file import read_symbol_file
 from paravirt.console import Console
 from paravirt.cpuid import build_cpuid, parse_cpu, place_interfaces
 from paravirt.debug_console import DebugConsole
@@ -53,6 +54,9 @@ PUMP_INSTRUCTIONS = 20_000_000
 """How often output is taken from the board, unless it writes to a file descriptor."""
 
 RESET_VECTORS = (layout.BIOS_RESET_VECTOR, layout.RESET_VECTOR)
+
+PANIC_ENDS = frozenset({StopReason.RESET, StopReason.HALTED, StopReason.TRIPLE_FAULT})
+"""What a kernel does after a panic, if it does not go round for ever."""
 
 FW_CFG_RAM_SIZE = 0x03
 FW_CFG_NUM_CPUS = 0x05
@@ -168,7 +172,9 @@ class Machine:
 
         self._kernel: Kernel | None = None
         self._has_firmware = False
+        self._given_symbols: SymbolTable | None = None
         self._symbols: SymbolTable | None = None
+        self._panic_message: str | None = None
         self._breakpoints: dict[int, list[Breakpoint]] = {}
         self._is_running = False
         self._is_closed = False
@@ -250,6 +256,7 @@ class Machine:
             (ExitKind.SOFT_RESET, self._on_soft_reset),
             (ExitKind.SUSPEND, self._on_suspend),
             (ExitKind.POWER_OFF, lambda exit: self._end(StopReason.POWER_OFF, exit.vcpu)),
+            (ExitKind.CONSOLE_TEXT, self._on_panic_line),
             (ExitKind.ALARM, self._timers.on_alarm),
             (ExitKind.END_OF_INTERRUPT, self._on_end_of_interrupt),
         ):
@@ -288,6 +295,7 @@ class Machine:
         initrd: str | os.PathLike[str] | bytes | None = None,
         protocol: str | None = None,
         address: int | None = None,
+        symbols: str | os.PathLike[str] | bytes | None = None,
     ) -> None:
         """Load a kernel, so that `run` starts it. Booting again resets the machine; RAM keeps what it has.
 
@@ -295,8 +303,9 @@ class Machine:
         for QEMU's `-append`. A multiboot kernel gets its file's name before them. initrd: an initial RAM disk or
         module, likewise a file's name or content. protocol: `"multiboot"`, `"pvh"`, `"linux"` (the kernel places and
         unpacks itself), `"flat"` for raw real-mode code, or `"firmware"` for what starts at the reset vector as a BIOS
-        does; None finds it out, but for the last two. address: where a flat binary goes,
-        0x7C00 by default. Raises ImageError if the kernel cannot be loaded, OSError if a file cannot be read.
+        does; None finds it out, but for the last two. address: where a flat binary goes, 0x7C00 by default. symbols: a
+        file with the kernel's symbols, if its own does not have them: a System.map, the output of nm, or an ELF file.
+        Raises ImageError if a file is not what it should be or does not fit, OSError if it cannot be read.
         """
         self._check_usable()
         file = KernelFile.read(kernel, "kernel")
@@ -308,10 +317,11 @@ class Machine:
             protocol=protocol,
             address=address,
         )
+        given_symbols = None if symbols is None else read_symbol_file(KernelFile.read(symbols, "symbols"))
         self._insert_firmware(new_kernel)
         if self._kernel is not None or self._has_firmware:
             self._reset_hardware()
-        self._symbols = None
+        self._given_symbols, self._symbols = given_symbols, None
         self._load(new_kernel)
         self._kernel = new_kernel
         for interface in self.interfaces:
@@ -349,6 +359,8 @@ class Machine:
 
     def _load(self, kernel: Kernel) -> None:
         """Do what a BIOS does until it enters the kernel, if there is none."""
+        self._panic_message = None
+        self._vm.watch_console(kernel.panic_lines or ())
         if not self._has_firmware:
             firmware.write_firmware_state(self.memory)
             apic_ids = self._vm.apic_ids()
@@ -509,7 +521,16 @@ class Machine:
     def _end(
         self, reason: StopReason, vcpu: int | None = None, debug_exit: int | None = None, message: str = ""
     ) -> None:
+        if self._panic_message is not None and reason in PANIC_ENDS:
+            reason, message = StopReason.CRASH, self._panic_message
         self._stops.append(_Stop(reason, vcpu, debug_exit, message))
+
+    def _on_panic_line(self, exit: Exit) -> None:
+        """The kernel's first words of a panic, or its last. The reset or halt behind the first is part of the panic."""
+        if self._panic_message is None:
+            self._panic_message = _last_line(self.console.recent)
+        if exit.value == PanicLines._fields.index("last"):
+            self._end(StopReason.CRASH, message=self._panic_message)
 
     def _on_step(self, _exit: Exit) -> None:
         pass
@@ -672,10 +693,15 @@ class Machine:
 
     @property
     def symbols(self) -> SymbolTable:
-        """The kernel's symbols; none before `boot`, or if its file has none."""
+        """The kernel's symbols. None before `boot`, if its file has none, and while a kernel that places itself has not
+        come far enough to say where it is."""
+        if self._kernel is None:
+            return SymbolTable()
         if self._symbols is None:
-            self._symbols = SymbolTable() if self._kernel is None else self._kernel.symbols()
-        return self._symbols
+            if self._given_symbols is None:
+                self._given_symbols = self._kernel.symbols()
+            self._symbols = self._kernel.find_symbols(self._given_symbols, self.vcpus[0])
+        return self._symbols or SymbolTable()
 
     @property
     def fixups(self) -> tuple[FixUp, ...]:
@@ -819,6 +845,12 @@ class _Meter:
             vcpu=stop.vcpu,
             message=stop.message,
         )
+
+
+def _last_line(output: bytes) -> str:
+    """The line that a console's output ends with, without the kernel's timestamp."""
+    line = (output.splitlines() or [b""])[-1].decode("ascii", "replace")
+    return line.partition("] ")[2] if line.startswith("[") else line
 
 
 def _count_exits(machine: Machine) -> dict[str, int]:

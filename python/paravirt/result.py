@@ -21,7 +21,8 @@ class StopReason(StrEnum):
     HALTED = "halted"
     """Every vCPU is halted and nothing can wake one."""
     CRASH = "crash"
-    """The guest told its hypervisor that it has crashed; `Result.message` is what it said about it."""
+    """The guest told its hypervisor that it has crashed, or its kernel printed that it panics; `Result.message` is what
+    it said about it."""
     TRIPLE_FAULT = "triple-fault"
     """A vCPU met an exception while delivering a double fault; `Result.vcpu` says which."""
     MAX_INSTRUCTIONS = "max-instructions"
@@ -81,7 +82,7 @@ class Result:
     @property
     def status(self) -> int:
         """A process status: as QEMU's for `isa-debug-exit`, `(value << 1 | 1) & 0xff`; 0 for an orderly end, 124 for a
-        limit, 122 for a triple fault, 120 for a crash that the guest reports."""
+        limit, 122 for a triple fault, 120 for a crash that the guest reports or prints."""
         if self.debug_exit is not None:
             return (self.debug_exit << 1 | 1) & 0xFF
         return _STATUS.get(self.reason, 0)

@@ -35,17 +35,26 @@ class SymbolTable:
         """The address of a symbol. Raises KeyError."""
         return self._by_name[name]
 
+    def moved(self, distance: int) -> SymbolTable:
+        """Return the symbols of a kernel that has moved itself that many bytes upwards."""
+        moved = SymbolTable()
+        moved._by_name = {name: address + distance for name, address in self._by_name.items()}
+        moved._addresses = [address + distance for address in self._addresses]
+        moved._entries = self._entries
+        return moved
+
     def find(self, address: int) -> str | None:
         """Return `"name"` or `"name+0x12"` for an address inside a symbol; None if it is in none.
 
-        A symbol of unknown size (assembly code) reaches to the next symbol.
+        A symbol of unknown size (assembly code, a System.map) reaches to the next symbol, within reason.
         """
         position = bisect_right(self._addresses, address) - 1
         if position < 0:
             return None
         name, size = self._entries[position]
         offset = address - self._addresses[position]
-        if offset >= size and (size or (position == len(self._addresses) - 1 and offset >= UNSIZED_REACH)):
+        is_last = position == len(self._addresses) - 1
+        if offset >= (size or (LAST_UNSIZED_REACH if is_last else UNSIZED_REACH)):
             return None
         return f"{name}+{offset:#x}" if offset else name
 
@@ -53,5 +62,7 @@ class SymbolTable:
         return f"<SymbolTable {len(self)} symbols>"
 
 
-UNSIZED_REACH = 4096
-"""How far, in bytes, the last symbol reaches if its size is unknown."""
+UNSIZED_REACH = 1 << 16
+"""How far, in bytes, a symbol reaches at most if its size is unknown."""
+LAST_UNSIZED_REACH = 4096
+"""The same for the last, which ends at no other."""

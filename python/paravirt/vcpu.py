@@ -152,6 +152,12 @@ class Vcpu:
         return self._vm.is_halted(self.index)
 
     @property
+    def activity(self) -> str:
+        """What it does: `"running"`, `"halted"` (in HLT), `"not started"` (waits for another CPU to start it) or
+        `"shut down"` (after a triple fault)."""
+        return self._vm.activity(self.index)
+
+    @property
     def apic_id(self) -> int:
         """Its local APIC's id."""
         return self._vm.apic_ids()[self.index]

@@ -130,19 +130,24 @@ def test_interface_of_ones_own(guest_image: BuildGuest, tmp_path: Path) -> None:
     assert done.stdout.startswith("vmcall: result 1506")
 
 
+def expect_end(done: subprocess.CompletedProcess[str], status: int, end: str, place: str) -> None:
+    """One line that says why the run ended (a pattern), and one for each vCPU that says where it is."""
+    assert done.returncode == status
+    assert re.fullmatch(rf"paravirt: {end}\n  cpu0 {place} at 0x[0-9a-f]+ <\w+(\+0x[0-9a-f]+)?>, cpl 0\n", done.stderr)
+
+
 def test_limits(guest_image: BuildGuest) -> None:
     """A guest that never ends is ended, with timeout(1)'s status."""
     done = paravirt("run", guest_image("forever"), "--max-instructions", "1000000")
-    assert (done.returncode, done.stderr) == (124, "paravirt: stopped after 1,000,000 instructions\n")
+    expect_end(done, 124, "stopped after 1,000,000 instructions", "running")
     done = paravirt("run", guest_image("forever"), "--timeout", "0.2")
-    assert done.returncode == 124
-    assert re.fullmatch(r"paravirt: stopped after \d+\.\d s\n", done.stderr)
+    expect_end(done, 124, r"stopped after \d+\.\d s", "running")
 
 
 def test_halted(guest_image: BuildGuest) -> None:
     """HLT with interrupts off and nothing to wake it is an end."""
     done = paravirt("run", guest_image("forever"), "--", "halt")
-    assert (done.returncode, done.stderr) == (0, "paravirt: the guest is halted and nothing can wake it\n")
+    expect_end(done, 0, "the guest is halted and nothing can wake it", "halted")
 
 
 def test_triple_fault(guest_image: BuildGuest) -> None:

@@ -270,6 +270,17 @@ impl Board {
         output.write_all(bytes).map_err(|error| output.take_error().unwrap_or(error))
     }
 
+    /// The last bytes that the guest wrote to the serial port, at most 8 KiB, wherever they went.
+    pub fn recent_console(&mut self) -> Vec<u8> {
+        self.serial.output().recent()
+    }
+
+    /// Stop with [`StopReason::ConsoleText`] when the kernel, not one of its programs, ends a line on the serial port that
+    /// begins with one of these; a timestamp in brackets may stand before it.
+    pub fn watch_console(&mut self, texts: Vec<Vec<u8>>) {
+        self.serial.watch(texts);
+    }
+
     /// Bytes for the guest to receive: from the virtio console if there is one, else from the serial port.
     pub fn console_input(&mut self, bytes: &[u8]) {
         if self.virtio_console_input(bytes) {

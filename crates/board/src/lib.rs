@@ -13,6 +13,7 @@ mod acpi_pm;
 mod board;
 mod bus;
 mod claims;
+mod console_watch;
 mod coprocessor;
 mod deadlines;
 mod debug_exit;

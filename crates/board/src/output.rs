@@ -1,15 +1,20 @@
 //! Where the bytes go that a guest prints.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 
 /// The most bytes that are kept for somebody to take. A guest that prints without end must not fill the host.
 const CAPTURE_LIMIT: usize = 64 << 20;
+
+/// How many of the last bytes are kept besides.
+const RECENT_BYTES: usize = 8 << 10;
 
 /// A stream of the host, or a buffer when there is none.
 #[derive(Default)]
 pub struct Output {
     sink: Option<Box<dyn Write + Send>>,
     captured: Vec<u8>,
+    recent: VecDeque<u8>,
     error: Option<io::Error>,
 }
 
@@ -24,6 +29,11 @@ impl Output {
         std::mem::take(&mut self.captured)
     }
 
+    /// The last bytes written, whether somebody has taken them or not.
+    pub fn recent(&self) -> Vec<u8> {
+        self.recent.iter().copied().collect()
+    }
+
     /// The first error since the last call.
     pub fn take_error(&mut self) -> Option<io::Error> {
         self.error.take()
@@ -31,6 +41,10 @@ impl Output {
 
     /// Write one byte, unbuffered. Returns false, and keeps the error, if that fails.
     pub fn put(&mut self, byte: u8) -> bool {
+        if self.recent.len() == RECENT_BYTES {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(byte);
         match self.try_put(byte) {
             Ok(()) => true,
             Err(error) => {
@@ -104,5 +118,17 @@ mod tests {
         assert!(output.put(b'a'));
         assert_eq!(output.take_captured(), b"a");
         assert!(output.take_captured().is_empty());
+        assert_eq!(output.recent(), b"a");
+    }
+
+    #[test]
+    fn the_last_bytes_are_kept_and_no_more() {
+        let mut output = Output::default();
+        output.set_sink(Some(Box::new(io::sink())));
+        for number in 0..=RECENT_BYTES {
+            output.put(number as u8);
+        }
+        let recent = output.recent();
+        assert_eq!((recent.len(), recent[0]), (RECENT_BYTES, 1));
     }
 }

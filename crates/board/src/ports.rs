@@ -188,6 +188,9 @@ impl Board {
         if self.serial.write(port, value).is_err() {
             self.request_stop(StopReason::HostError);
         }
+        if let Some(text) = self.serial.take_text() {
+            self.request_stop(StopReason::ConsoleText(text));
+        }
         self.serial_changed();
     }
 

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
+use crate::console_watch::ConsoleWatch;
 use crate::output::Output;
 use crate::uart::Uart;
 
@@ -36,6 +37,9 @@ pub struct SerialPort {
     /// The last access was a read of the line status.
     polled: bool,
     output: Output,
+    watch: ConsoleWatch,
+    /// The text that [`SerialPort::watch`] waits for has been printed.
+    text: Option<usize>,
 }
 
 /// The host cannot take the guest's output; the reason is with [`Output::take_error`].
@@ -44,7 +48,15 @@ pub struct OutputFailed;
 
 impl SerialPort {
     pub fn new() -> Self {
-        Self { chip: Uart::new(), input: VecDeque::new(), polls: 0, polled: false, output: Output::default() }
+        Self {
+            chip: Uart::new(),
+            input: VecDeque::new(),
+            polls: 0,
+            polled: false,
+            output: Output::default(),
+            watch: ConsoleWatch::default(),
+            text: None,
+        }
     }
 
     /// RESET. The wire, and what waits on it, stays.
@@ -56,6 +68,16 @@ impl SerialPort {
     /// The host's end of the wire.
     pub fn output(&mut self) -> &mut Output {
         &mut self.output
+    }
+
+    /// Wait for lines that the guest's kernel prints; see [`ConsoleWatch`].
+    pub fn watch(&mut self, texts: Vec<Vec<u8>>) {
+        self.watch.set_texts(texts);
+    }
+
+    /// The number of the text that was printed since the last call.
+    pub fn take_text(&mut self) -> Option<usize> {
+        self.text.take()
     }
 
     /// Bytes for the guest to receive.
@@ -113,6 +135,11 @@ impl SerialPort {
         }
         let sent = self.chip.write(port - FIRST_PORT, value);
         self.fill_chip();
+        if let Some(byte) = sent
+            && self.chip.is_polled()
+        {
+            self.text = self.watch.note(byte);
+        }
         match sent {
             Some(byte) if !self.output.put(byte) => Err(OutputFailed),
             _ => Ok(()),
@@ -217,5 +244,21 @@ mod tests {
         port.receive_break();
         assert_eq!((port.read(LINE_STATUS) & 0x11, port.read(DATA)), (0x01, b'a'));
         assert_eq!((port.read(LINE_STATUS) & 0x11, port.read(DATA)), (0x11, 0));
+    }
+
+    #[test]
+    fn a_kernel_polls_and_is_watched_and_a_driver_is_not() {
+        let mut port = SerialPort::new();
+        port.watch(vec![b"panic".to_vec()]);
+        let mut print = |interrupts: u8| {
+            port.write(INTERRUPT_ENABLE, interrupts).unwrap();
+            for byte in *b"panic\n" {
+                port.write(DATA, byte).unwrap();
+            }
+            port.take_text()
+        };
+        assert_eq!(print(2), None);
+        assert_eq!(print(0), Some(0));
+        assert_eq!(port.take_text(), None);
     }
 }

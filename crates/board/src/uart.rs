@@ -128,6 +128,11 @@ impl Uart {
         self.interrupt_enable & ENABLE_RECEIVED != 0
     }
 
+    /// Whether no event at all raises an interrupt: who uses the chip polls it.
+    pub fn is_polled(&self) -> bool {
+        self.interrupt_enable == 0
+    }
+
     /// Level of the interrupt line. A PC can cut it by OUT2; as guests forget that, and no other emulator insists, this
     /// one does not either.
     pub fn interrupt_line(&self) -> bool {

@@ -7,6 +7,18 @@ macro_rules! kinds {
     ($($name:ident = $number:literal),* $(,)?) => {
         $(const $name: u8 = $number;)*
 
+        /// Their names, by number.
+        pub const KIND_NAMES: [&str; [$($number),*].len()] = [$(stringify!($name)),*];
+        // The numbers are those of the places in the list.
+        const _: () = {
+            let numbers = [$($number),*];
+            let mut place = 0;
+            while place < numbers.len() {
+                assert!(numbers[place] == place);
+                place += 1;
+            }
+        };
+
         /// Numbers of `Exit.kind`.
         #[pyclass(frozen, module = "paravirt._native")]
         pub struct ExitKind;
@@ -22,7 +34,7 @@ kinds! {
     HYPERCALL = 0, EXCEPTION = 1, PORT_READ = 2, PORT_WRITE = 3, MMIO_READ = 4, MMIO_WRITE = 5, MSR_READ = 6, MSR_WRITE = 7,
     CPUID = 8, HALT = 9, BREAKPOINT = 10, STEP = 11, SHUTDOWN = 12, DEADLOCK = 13, BUDGET = 14, DEBUG_EXIT = 15, RESET = 16,
     SOFT_RESET = 17, POWER_OFF = 18, SUSPEND = 19, ALARM = 20,
-    END_OF_INTERRUPT = 21, IDLE = 22,
+    END_OF_INTERRUPT = 21, IDLE = 22, CONSOLE_TEXT = 23,
 }
 
 /// What a hypercall exit shows of its caller.
@@ -115,6 +127,7 @@ impl Exit {
             EngineExit::Stop(StopReason::DebugExit(value)) => Self { value: value.into(), ..of(DEBUG_EXIT, 0) },
             EngineExit::Stop(StopReason::Reset) => of(RESET, 0),
             EngineExit::Stop(StopReason::SoftReset) => of(SOFT_RESET, 0),
+            EngineExit::Stop(StopReason::ConsoleText(text)) => Self { value: text as u64, ..of(CONSOLE_TEXT, 0) },
             EngineExit::Stop(StopReason::Suspend) => of(SUSPEND, 0),
             EngineExit::Stop(StopReason::Alarm) => of(ALARM, 0),
             EngineExit::Stop(StopReason::EndOfInterrupt { vcpu, vector }) => {

@@ -15,7 +15,7 @@ use x86defs::{cpuid, dr, vector};
 
 use crate::devices;
 use crate::error::{HostError, memory_error, not_mapped};
-use crate::exit::{Caller, Exit};
+use crate::exit::{Caller, Exit, KIND_NAMES};
 use crate::memory::{Memory, truncated};
 
 /// Instructions between two looks for signals: some 20 ms.
@@ -38,35 +38,9 @@ pub(crate) struct Inner {
     cpuid: CpuidTable,
     /// The last exit, for answers.
     last: Option<EngineExit>,
-    /// Exits by kind, in the order of [`EXIT_NAMES`].
-    exits: [u64; EXIT_NAMES.len()],
+    /// Exits by kind, in the order of [`KIND_NAMES`].
+    exits: [u64; KIND_NAMES.len()],
 }
-
-const EXIT_NAMES: [&str; 23] = [
-    "hypercall",
-    "exception",
-    "port_read",
-    "port_write",
-    "mmio_read",
-    "mmio_write",
-    "msr_read",
-    "msr_write",
-    "cpuid",
-    "halt",
-    "breakpoint",
-    "step",
-    "shutdown",
-    "deadlock",
-    "budget",
-    "debug_exit",
-    "reset",
-    "soft_reset",
-    "power_off",
-    "suspend",
-    "alarm",
-    "end_of_interrupt",
-    "idle",
-];
 
 /// A machine on the software engine.
 #[pyclass(frozen, module = "paravirt._native")]
@@ -314,7 +288,7 @@ impl Vm {
             board,
             cpuid: CpuidTable::default(),
             last: None,
-            exits: [0; EXIT_NAMES.len()],
+            exits: [0; KIND_NAMES.len()],
         };
         Ok(Self { inner: Mutex::new(inner), interrupted: AtomicBool::new(false), memory })
     }
@@ -607,6 +581,15 @@ impl Vm {
         Ok(self.lock_for(vcpu)?.engine.cpu(vcpu).activity == Activity::Halted)
     }
 
+    fn activity(&self, vcpu: usize) -> PyResult<&'static str> {
+        Ok(match self.lock_for(vcpu)?.engine.cpu(vcpu).activity {
+            Activity::Running => "running",
+            Activity::Halted => "halted",
+            Activity::WaitForSipi => "not started",
+            Activity::Shutdown => "shut down",
+        })
+    }
+
     fn wake(&self, vcpu: usize) -> PyResult<()> {
         self.lock_for(vcpu)?.engine.cpu_mut(vcpu).kicked = true;
         Ok(())
@@ -838,6 +821,15 @@ impl Vm {
         self.lock()?.board.print_console(data).map_err(|error| HostError::new_err(error.to_string()))
     }
 
+    fn recent_console<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, &self.lock()?.board.recent_console()))
+    }
+
+    fn watch_console(&self, texts: Vec<Vec<u8>>) -> PyResult<()> {
+        self.lock()?.board.watch_console(texts);
+        Ok(())
+    }
+
     fn console_input(&self, data: &[u8]) -> PyResult<()> {
         self.lock()?.board.console_input(data);
         Ok(())
@@ -900,8 +892,8 @@ impl Vm {
         counters.set_item("interrupts", statistics.interrupts)?;
         counters.set_item("exceptions", statistics.exceptions)?;
         counters.set_item("turns", statistics.turns)?;
-        for (name, count) in EXIT_NAMES.iter().zip(inner.exits) {
-            counters.set_item(format!("exits_{name}"), count)?;
+        for (name, count) in KIND_NAMES.iter().zip(inner.exits) {
+            counters.set_item(format!("exits_{}", name.to_ascii_lowercase()), count)?;
         }
         Ok(counters)
     }

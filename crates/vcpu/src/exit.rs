@@ -13,6 +13,8 @@ pub enum StopReason {
     Suspend,
     /// Power-off (ACPI S5, Bochs' shutdown port).
     PowerOff,
+    /// The kernel has printed a line on the console that somebody waits for: the number of the text.
+    ConsoleText(usize),
     /// The time that an interface above asked to be called at has come.
     Alarm,
     /// An interrupt has ended that an interface above watches.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paravirt.boot.image import KernelFile, RealModeEntry, Segment, check_fits, write_segments
+from paravirt.boot.image import Kernel, KernelFile, RealModeEntry, Segment, check_fits, write_segments
 from paravirt.errors import ConfigurationError
 from paravirt.memory import GuestMemory
 from paravirt.symbols import SymbolTable
@@ -10,7 +10,7 @@ from paravirt.symbols import SymbolTable
 __all__ = ["FlatKernel"]
 
 
-class FlatKernel:
+class FlatKernel(Kernel):
     """Raw code for real mode. address: below 1 MiB, since real mode must reach it."""
 
     DEFAULT_ADDRESS = 0x7C00

@@ -6,17 +6,21 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol
 
 from paravirt.errors import ImageError
 from paravirt.memory import MIB, PAGE_SIZE, GuestMemory
 from paravirt.symbols import SymbolTable
+
+if TYPE_CHECKING:
+    from paravirt.vcpu import Vcpu
 
 __all__ = [
     "Entry",
     "Kernel",
     "KernelFile",
     "LongModeEntry",
+    "PanicLines",
     "ProtectedEntry",
     "RealModeEntry",
     "ResetEntry",
@@ -99,14 +103,28 @@ class ResetEntry:
 Entry = ProtectedEntry | LongModeEntry | RealModeEntry | ResetEntry
 
 
+class PanicLines(NamedTuple):
+    """How console lines begin that a kernel prints when it gives up: at first, and when it has said everything."""
+
+    first: bytes
+    last: bytes
+
+
 class Kernel(Protocol):
     """A kernel that can be put into memory, as often as the machine is reset."""
+
+    panic_lines: ClassVar[PanicLines | None] = None
+    """None: nothing is known of how it panics."""
 
     def load(self, memory: GuestMemory) -> Entry:
         """Write the kernel and what its protocol prescribes. Raises ImageError if it does not fit."""
 
     def symbols(self) -> SymbolTable:
         """Return its symbols; none if the file has none."""
+
+    def find_symbols(self, symbols: SymbolTable, vcpu: Vcpu) -> SymbolTable | None:
+        """Return symbols of this kernel's file as they are in the running machine; None if that is not known yet."""
+        return symbols
 
 
 def check_fits(name: str, segments: Iterable[Segment], memory: GuestMemory) -> None:

@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from paravirt.boot import elf, layout
 from paravirt.boot.bzimage import HEADER_AT, BzImage, is_bzimage, read_bzimage
 from paravirt.boot.entry import CODE_32, CODE_64, write_boot_gdt
 from paravirt.boot.image import (
     Entry,
+    Kernel,
     KernelFile,
     LongModeEntry,
+    PanicLines,
     ProtectedEntry,
     Segment,
     check_entry,
@@ -28,9 +31,13 @@ from paravirt.boot.image import (
 from paravirt.boot.layout import align_up, e820_map
 from paravirt.boot.payload import unpack_kernel
 from paravirt.boot.pvh import find_pvh_entry, load_pvh
+from paravirt.boot.symbol_file import read_elf_symbols
 from paravirt.errors import ImageError
 from paravirt.memory import MIB, GuestMemory
 from paravirt.symbols import SymbolTable
+
+if TYPE_CHECKING:
+    from paravirt.vcpu import Vcpu
 
 __all__ = ["LinuxKernel", "PvhKernel", "is_linux", "open_bzimage"]
 
@@ -39,6 +46,13 @@ ENTRY_64BIT = 0x200
 COMMAND_LINE_SIZE = 2047
 """The longest command line of an ELF kernel, which cannot say it: COMMAND_LINE_SIZE of x86 without its NUL."""
 LINUX_NOTE_OWNER = b"Linux"
+
+PANIC_LINES = PanicLines(b"Kernel panic - not syncing", b"---[ end Kernel panic - not syncing")
+"""The second one is printed where it does not reboot after a panic."""
+SYSCALL_ENTRY = "entry_SYSCALL_64"
+MSR_LSTAR = 0xC000_0082
+"""Holds the address of that: how far KASLR has moved the kernel."""
+KASLR_RANGE, KASLR_ALIGNMENT = 1 << 30, 2 * MIB
 
 BOOT_PARAMS_BYTES = 4096
 UNKNOWN_LOADER = 0xFF
@@ -53,11 +67,13 @@ PAGE_2_MIB = 2 * MIB
 IDENTITY_GIB = 4
 
 
-class PvhKernel:
+class PvhKernel(Kernel):
     """A kernel with a PVH entry: an ELF file, or a bzImage around one. Raises ImageError if it cannot be loaded.
 
     unpacked: the ELF file inside a bzImage, if somebody has it already.
     """
+
+    panic_lines: ClassVar[PanicLines | None] = PANIC_LINES
 
     def __init__(
         self, file: KernelFile, command_line: str, initrd: KernelFile | None, unpacked: KernelFile | None = None
@@ -91,7 +107,7 @@ class PvhKernel:
 
     def symbols(self) -> SymbolTable:
         """Return the symbols of the ELF file."""
-        return elf.read_symbols(self._unpacked or self._unpack())
+        return read_elf_symbols(self._unpacked or self._unpack())
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +126,10 @@ class _Image:
     cmdline_size: int
 
 
-class LinuxKernel:
+class LinuxKernel(Kernel):
     """A kernel entered with `boot_params`. Raises ImageError if it cannot be loaded."""
+
+    panic_lines: ClassVar[PanicLines | None] = PANIC_LINES
 
     def __init__(self, file: KernelFile, command_line: str, initrd: KernelFile | None) -> None:
         self._file = file
@@ -154,8 +172,22 @@ class LinuxKernel:
         return bytes(params)
 
     def symbols(self) -> SymbolTable:
-        """Return the symbols of an ELF kernel; none of one that places itself."""
-        return SymbolTable() if is_bzimage(self._file.data) else elf.read_symbols(self._file)
+        """Return the symbols of the kernel, or of the one inside it, where it was linked to run."""
+        if not is_bzimage(self._file.data):
+            return read_elf_symbols(self._file)
+        unpacked = unpack_kernel(read_bzimage(self._file))
+        return SymbolTable() if unpacked is None else read_elf_symbols(unpacked)
+
+    def find_symbols(self, symbols: SymbolTable, vcpu: Vcpu) -> SymbolTable | None:
+        """Return the symbols where the kernel has moved itself to (KASLR); None before it has set up system calls."""
+        if not is_bzimage(self._file.data):
+            return symbols
+        if SYSCALL_ENTRY not in symbols:
+            return None
+        distance = vcpu.rdmsr(MSR_LSTAR) - symbols[SYSCALL_ENTRY]
+        if not 0 <= distance < KASLR_RANGE or distance % KASLR_ALIGNMENT:
+            return None
+        return symbols.moved(distance)
 
 
 def is_linux(image: elf.Elf) -> bool:

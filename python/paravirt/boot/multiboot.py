@@ -13,6 +13,7 @@ from pathlib import PurePath
 
 from paravirt.boot import elf, layout
 from paravirt.boot.image import (
+    Kernel,
     KernelFile,
     ProtectedEntry,
     Segment,
@@ -79,7 +80,7 @@ def find_header(data: bytes) -> Header | None:
     return None
 
 
-class MultibootKernel:
+class MultibootKernel(Kernel):
     """A multiboot kernel with its command line and at most one module. Raises ImageError if it cannot be loaded."""
 
     def __init__(self, file: KernelFile, command_line: str, initrd: KernelFile | None) -> None:

@@ -6,14 +6,15 @@ payload itself states in its last four bytes, and that by 1 GiB.
 
 from __future__ import annotations
 
-import bz2
-import lzma
-import zlib
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from paravirt.boot.bzimage import BzImage
 from paravirt.boot.image import MAX_FILE_BYTES, KernelFile
 from paravirt.errors import ImageError
+
+if TYPE_CHECKING:
+    from lzma import LZMADecompressor
 
 __all__ = ["unpack_kernel"]
 
@@ -45,32 +46,59 @@ def unpack_kernel(image: BzImage) -> KernelFile | None:
     if size > MAX_FILE_BYTES:
         raise ImageError(name, f"its compressed kernel claims {size:#x} bytes, more than 1 GiB")
     try:
-        data = unpack(payload, size)
-    except (_DamagedError, lzma.LZMAError, zlib.error, OSError, EOFError, ValueError) as error:
-        raise ImageError(name, f"its compressed kernel is damaged: {str(error) or type(error).__name__}") from error
+        # One byte more than there should be: then the decoder reaches the end, and its checksum.
+        data = unpack(payload, size + 1)
+    except _DamagedError as error:
+        raise ImageError(name, f"its compressed kernel is damaged: {error}") from error
     if len(data) != size:
         raise ImageError(name, f"its compressed kernel is damaged: {len(data):#x} bytes where it claims {size:#x}")
     return KernelFile(name, data)
 
 
+# The libraries are imported where they are used: no kernel needs more than one, and most guests none.
+
+
 def _unpack_gzip(payload: memoryview, size: int) -> bytes:
-    return zlib.decompressobj(wbits=31).decompress(payload, size)
+    import zlib
+
+    try:
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress(payload, size)
+    except zlib.error as error:
+        raise _DamagedError(str(error)) from error
 
 
 def _unpack_bzip2(payload: memoryview, size: int) -> bytes:
-    return bz2.BZ2Decompressor().decompress(payload, size)
+    import bz2
+
+    try:
+        return bz2.BZ2Decompressor().decompress(payload, size)
+    except (OSError, EOFError) as error:
+        raise _DamagedError(str(error)) from error
 
 
 def _unpack_xz(payload: memoryview, size: int) -> bytes:
-    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DICTIONARY_LIMIT).decompress(payload, size)
+    import lzma
+
+    return _unpack_lzma_stream(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=DICTIONARY_LIMIT), payload, size)
 
 
 def _unpack_lzma(payload: memoryview, size: int) -> bytes:
-    return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=DICTIONARY_LIMIT).decompress(payload, size)
+    import lzma
+
+    return _unpack_lzma_stream(lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=DICTIONARY_LIMIT), payload, size)
+
+
+def _unpack_lzma_stream(decompressor: LZMADecompressor, payload: memoryview, size: int) -> bytes:
+    import lzma
+
+    try:
+        return decompressor.decompress(payload, size)
+    except (lzma.LZMAError, EOFError) as error:
+        raise _DamagedError(str(error)) from error
 
 
 def _unpack_zstd(payload: memoryview, size: int) -> bytes:
-    import zstandard  # Not needed by other kernels.
+    import zstandard
 
     try:
         with zstandard.ZstdDecompressor().stream_reader(payload) as reader:
@@ -80,26 +108,22 @@ def _unpack_zstd(payload: memoryview, size: int) -> bytes:
 
 
 def _unpack_lz4(payload: memoryview, size: int) -> bytes:
-    """The legacy format: blocks, each behind its compressed length, up to the size at the end."""
-    import lz4.block  # Not needed by other kernels.
+    """The legacy format: blocks, each behind its compressed length, up to the payload's last four bytes."""
+    import lz4.block
 
     blocks: list[bytes] = []
-    at, total = 4, 0
-    while total < size:
+    at, end, room = 4, len(payload) - SIZE_BYTES, size
+    while at < end:
         length = int.from_bytes(payload[at : at + 4], "little")
         at += 4
-        if not 0 < length <= len(payload) - SIZE_BYTES - at:
+        if not 0 < length <= end - at:
             raise _DamagedError(f"a block of {length:#x} bytes does not fit")
         try:
-            block = lz4.block.decompress(
-                payload[at : at + length], uncompressed_size=min(LZ4_BLOCK_BYTES, size - total)
-            )
+            block = lz4.block.decompress(payload[at : at + length], uncompressed_size=min(LZ4_BLOCK_BYTES, room))
         except lz4.block.LZ4BlockError as error:
             raise _DamagedError(str(error)) from error
-        if not block:
-            raise _DamagedError("a block is empty")
         blocks.append(block)
-        total += len(block)
+        room -= len(block)
         at += length
     return b"".join(blocks)
 

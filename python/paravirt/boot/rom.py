@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from paravirt.boot import acpi
 from paravirt.boot.acpi_blob import CHECKSUM_OFFSET, AcpiBlob
-from paravirt.boot.image import KernelFile, ResetEntry
+from paravirt.boot.image import Kernel, KernelFile, ResetEntry
 from paravirt.boot.layout import E820_RAM
 from paravirt.errors import ImageError
 from paravirt.memory import GuestMemory
@@ -35,7 +35,7 @@ ZONE_HIGH, ZONE_FSEG = 1, 2
 TABLES_FILE, RSDP_FILE = "etc/acpi/tables", "etc/acpi/rsdp"
 
 
-class FirmwareImage:
+class FirmwareImage(Kernel):
     """An image of 64 KiB, or a multiple of that up to 16 MiB. data: its content."""
 
     def __init__(self, file: KernelFile) -> None:

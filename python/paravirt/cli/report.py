@@ -18,6 +18,8 @@ _GENERAL_REGISTERS = (
     ("r12", "r13", "r14", "r15"),
 )
 _SEGMENTS = ("cs", "ss", "ds", "es", "fs", "gs", "ldtr", "tr")
+LAST_LINES = 40
+"""Enough for the trace of a kernel panic."""
 _SYSTEM_REGISTERS = ("cr0", "cr2", "cr3", "cr4", "efer", "dr6", "dr7")
 
 
@@ -29,15 +31,40 @@ def describe_end(machine: Machine, result: Result) -> str:
         case StopReason.CRASH:
             return f"paravirt: the guest has crashed: {result.message or 'it does not say why'}\n"
         case StopReason.HALTED:
-            return "paravirt: the guest is halted and nothing can wake it\n"
+            return "paravirt: the guest is halted and nothing can wake it\n" + describe_places(machine)
         case StopReason.MAX_INSTRUCTIONS:
-            return f"paravirt: stopped after {result.instructions:,} instructions\n"
+            return f"paravirt: stopped after {result.instructions:,} instructions\n" + describe_places(machine)
         case StopReason.TIMEOUT:
-            return f"paravirt: stopped after {result.wall_s:.1f} s\n"
+            return f"paravirt: stopped after {result.wall_s:.1f} s\n" + describe_places(machine)
         case StopReason.RESET:
             return "paravirt: the guest asked for a reset\n"
         case _:
             return ""
+
+
+def describe_places(machine: Machine) -> str:
+    """Say where each vCPU is, a line for each."""
+    return "".join(f"  cpu{vcpu.index} {_describe_place(machine, vcpu)}\n" for vcpu in machine.vcpus)
+
+
+def _describe_place(machine: Machine, vcpu: Vcpu) -> str:
+    if vcpu.activity == "not started":
+        return vcpu.activity
+    # The kernel's symbols say nothing about a program's addresses.
+    place = _place(machine, vcpu.linear_rip) if vcpu.cpl == 0 else f"{vcpu.linear_rip:#x}"
+    return f"{vcpu.activity} at {place}, cpl {vcpu.cpl}"
+
+
+def describe_last_lines(machine: Machine) -> str:
+    """Return the last lines of the guest's console, for a user who has not seen them."""
+    text = machine.console.recent.decode("utf-8", "replace").replace("\r\n", "\n")
+    lines = [_printable(line) for line in text.splitlines()[-LAST_LINES:]]
+    return "".join(f"  {line}\n" for line in ["the last lines of its console:", *lines])
+
+
+def _printable(line: str) -> str:
+    """Without what a terminal would act upon: a guest must not be able to type into the user's."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in line)
 
 
 def describe_triple_fault(machine: Machine, vcpu: Vcpu) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from paravirt.cli.firmware_option import choose_image, open_debug_console
 from paravirt.cli.interface_option import make_interfaces
 from paravirt.cli.output import OutputStream
 from paravirt.errors import ConfigurationError
+from paravirt.result import StopReason
 
 if TYPE_CHECKING:
     from paravirt.machine import Machine
@@ -73,6 +75,8 @@ STATUS_INTERRUPTED = 130
 @click.option("--rng", is_flag=True, help="A virtio entropy device whose bytes depend on the seed.")
 @click.option("--real-rng", is_flag=True, help="The same with the host's entropy: no two runs are equal.")
 @click.option("--virtio-console", is_flag=True, help="A virtio console (hvc0) beside the serial port.")
+@click.option("--symbols", metavar="FILE", help="The kernel's symbols, if its file has none: a System.map or vmlinux.")
+@click.option("--reboot", is_flag=True, help="Start the kernel again when it asks for a reset.")
 @click.option("--seed", default=0, show_default=True, help="How vCPUs interleave; the same seed gives the same run.")
 @click.option(
     "--realtime/--no-realtime",
@@ -110,6 +114,8 @@ def run(
     rng: bool,
     real_rng: bool,
     virtio_console: bool,
+    symbols: str | None,
+    reboot: bool,
     seed: int,
     realtime: bool | None,
     start_time: int | None,
@@ -126,8 +132,8 @@ def run(
 
     Its serial port is stdout; everything of paravirt's own goes to stderr. The status is the one that the kernel
     writes to isa-debug-exit (port 0xF4), as in QEMU (value << 1) | 1: a test kernel's success is 1. Without that it is
-    0; 120 if it reports a crash, 122 after a triple fault, 124 at a limit, 130 after Ctrl-C, 2 if the kernel could not
-    be started.
+    0; 120 after a crash or kernel panic, 122 after a triple fault, 124 at a limit, 130 after Ctrl-C, 2 if the kernel
+    could not be started.
 
     On a terminal every key is the guest's, but for Ctrl-A X, which ends it, and Ctrl-A H for help.
     """
@@ -147,6 +153,7 @@ def run(
             cpu=cpu,
             seed=seed,
             realtime=is_interactive() if realtime is None else realtime,
+            reboot=reboot,
             start_unix_ns=None if start_time is None else start_time * 10**9,
             devices=make_devices(disks, rng=rng, real_rng=real_rng, virtio_console=virtio_console),
             console=console,
@@ -154,7 +161,7 @@ def run(
             trace=Tracer(stream, trace) if trace is not None else None,
         )
         with machine:
-            machine.boot(image, args=arguments, append=append, initrd=initrd, protocol=protocol)
+            machine.boot(image, args=arguments, append=append, initrd=initrd, protocol=protocol, symbols=symbols)
             try:
                 with attached_input(machine):
                     result = _run(machine, gdb, max_instructions=max_instructions, timeout=timeout)
@@ -162,6 +169,8 @@ def run(
                 sys.stderr.write("paravirt: interrupted\n")
                 return STATUS_INTERRUPTED
             sys.stderr.write(report.describe_end(machine, result))
+            if result.reason is StopReason.CRASH and not _shows_console():
+                sys.stderr.write(report.describe_last_lines(machine))
             sys.stderr.writelines(f"paravirt: {line}\n" for plugged in machine.devices for line in plugged.problems())
             if stats:
                 sys.stderr.write(report.describe_statistics(result))
@@ -182,6 +191,11 @@ def _run(machine: Machine, gdb: str | None, *, max_instructions: int | None, tim
     with GdbServer(machine, gdb) as server:
         sys.stderr.write(f"paravirt: waiting for gdb: target remote {server.address}\n")
         return server.run()
+
+
+def _shows_console() -> bool:
+    """Whether whoever reads stderr has the guest's console before their eyes: a terminal, or the same file."""
+    return os.isatty(1) or os.path.sameopenfile(1, 2)
 
 
 def _console_descriptor() -> int:
