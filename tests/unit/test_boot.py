@@ -282,10 +282,10 @@ def test_flat_refusals() -> None:
         pv.ConfigurationError, match=r"^load address 0x100000 is not below 1 MiB, where real mode reaches$"
     ):
         boot(b"\xf4", protocol="flat", address=MIB)
-    with pytest.raises(pv.ConfigurationError, match=r"^a flat binary takes no initrd$"):
+    with pytest.raises(pv.ConfigurationError, match=r"^a flat binary takes neither a command line nor an initrd$"):
         boot(b"\xf4", protocol="flat", initrd=b"x")
     with pytest.raises(
-        pv.ConfigurationError, match=r"^unknown boot protocol 'pxe'; known: multiboot, pvh, linux, flat$"
+        pv.ConfigurationError, match=r"^unknown boot protocol 'pxe'; known: multiboot, pvh, linux, flat, firmware$"
     ):
         boot(b"\xf4", protocol="pxe")
 

@@ -42,8 +42,8 @@ def open_kernel(
         raise ImageError(file.name, "the file is empty")
     match protocol or _find_protocol(file):
         case "flat":
-            if initrd is not None:
-                raise ConfigurationError("a flat binary takes no initrd", option="initrd")
+            if initrd is not None or command_line:
+                raise ConfigurationError("a flat binary takes neither a command line nor an initrd", option="protocol")
             return FlatKernel(file, FlatKernel.DEFAULT_ADDRESS if address is None else address)
         case "firmware":
             if initrd is not None or command_line:

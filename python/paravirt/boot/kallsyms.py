@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 from paravirt.boot.layout import align_up
@@ -31,7 +31,9 @@ NUM_TOKENS = 256
 FIRST_DIGIT = ord("0")
 DIGIT_TOKENS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 """Characters that occur in names are their own tokens, and all digits do."""
-MAX_TOKEN_BYTES = 512
+MAX_TOKEN_BYTES = 64
+MAX_NAME_BYTES = 512
+"""Of a symbol, type included (KSYM_NAME_LEN)."""
 ALIGNMENT = 8
 MARKER_DISTANCE = 256
 MIN_SYMBOLS, MAX_SYMBOLS = 1_000, 2_000_000
@@ -39,6 +41,8 @@ MAX_TABLE_BYTES = 32 << 20
 """How far before the tokens the other tables may begin."""
 PROBED_SYMBOLS = 64
 """So many must look like symbols before all are read."""
+MAX_CANDIDATES, MAX_ATTEMPTS = 50_000, 8
+"""So many places are looked at, and read, at most: a file may be made to mislead. Real kernels need 3000, and one."""
 TYPES = frozenset(b"aAbBcCdDgGiIrRsSnNpPtTuUvVwW?")
 KERNEL_HALF = 1 << 63
 
@@ -58,7 +62,9 @@ def read_kallsyms(data: bytes) -> SymbolTable:
     tokens = _find_tokens(data)
     if tokens is None:
         return SymbolTable()
-    for at, count in _candidates(data, tokens):
+    candidates = islice(_candidates(data, tokens), MAX_CANDIDATES)
+    plausible = (place for place in candidates if _looks_like_names(data, place[0] + ALIGNMENT, tokens))
+    for at, count in islice(plausible, MAX_ATTEMPTS):
         names = _read_names(data, at + ALIGNMENT, count, tokens)
         if names is None:
             continue
@@ -82,7 +88,7 @@ def _find_tokens(data: bytes) -> _Tokens | None:
 
 def _tokens_around(data: bytes, digits_at: int) -> _Tokens | None:
     """Return the token table whose entry for the digit 0 is here, if its index confirms that."""
-    before = data[max(0, digits_at - MAX_TOKEN_BYTES) : digits_at].split(b"\0")[-FIRST_DIGIT - 1 : -1]
+    before = data[max(0, digits_at - FIRST_DIGIT * MAX_TOKEN_BYTES) : digits_at].split(b"\0")[-FIRST_DIGIT - 1 : -1]
     start = digits_at - sum(len(token) + 1 for token in before)
     texts = data[start : start + NUM_TOKENS * MAX_TOKEN_BYTES].split(b"\0", NUM_TOKENS)[:NUM_TOKENS]
     if len(before) != FIRST_DIGIT or len(texts) != NUM_TOKENS:
@@ -91,7 +97,7 @@ def _tokens_around(data: bytes, digits_at: int) -> _Tokens | None:
     for text in texts:
         offsets.append(end)
         end += len(text) + 1
-    if end >= 1 << 16:
+    if end >= 1 << 16 or max(map(len, texts)) > MAX_TOKEN_BYTES:
         return None
     index = struct.pack(f"<{NUM_TOKENS}H", *offsets)
     index_at = data.find(index, start + end, start + end + ALIGNMENT + len(index))
@@ -109,8 +115,6 @@ def _candidates(data: bytes, tokens: _Tokens) -> Iterator[tuple[int, int]]:
 
 def _read_names(data: bytes, at: int, count: int, tokens: _Tokens) -> list[str] | None:
     """Return the names in the table here, without their types; None if it is none."""
-    if not _looks_like_names(data, at, tokens):
-        return None
     start, names, markers = at, [], []
     for number in range(count):
         if number % MARKER_DISTANCE == 0:
@@ -143,10 +147,11 @@ def _read_entry(data: bytes, at: int, tokens: _Tokens) -> tuple[bytes, int] | No
         length = length & 0x7F | data[at] << 7
         at += 1
     end = at + length
-    if not length or end > tokens.start:
+    if not 0 < length <= MAX_NAME_BYTES or end > tokens.start:
         return None
     texts = tokens.texts
-    return b"".join([texts[number] for number in data[at:end]]), end
+    text = b"".join([texts[number] for number in data[at:end]])
+    return (text, end) if len(text) <= MAX_NAME_BYTES else None
 
 
 def _read_addresses(data: bytes, num_syms_at: int, count: int, tokens: _Tokens) -> list[int] | None:
