@@ -16,7 +16,7 @@ PYTHON_DIRS := $(wildcard python tests benchmarks fuzz examples)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export CARGO_BUILD_JOBS = $(JOBS)
 
-.PHONY: help demo test test-rust test-python lint lint-rust lint-python format bench fuzz fuzz-modes wheel clean
+.PHONY: help demo test test-rust test-python lint lint-rust lint-python format bench bench-linux fuzz fuzz-modes wheel clean
 .DEFAULT_GOAL := help
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo 'make lint     rustfmt, clippy, ruff, mypy --strict'
 	@echo 'make format   rewrite the sources as the formatters want them'
 	@echo 'make bench    speed, beside QEMU and Unicorn where they are installed'
+	@echo 'make bench-linux a Linux boot, beside QEMU where it is installed'
 	@echo 'make fuzz     random kernels for SECONDS=$(SECONDS), from SEED=$(SEED)'
 	@echo 'make fuzz-modes random code in every mode of the CPU, likewise; PROFILE= for a build with all checks'
 	@echo 'make wheel    one abi3 wheel in dist/'
@@ -73,6 +74,11 @@ format: $(VENV)/.tools
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group bench
 	$(BIN)/python benchmarks/run.py $(BENCH_FLAGS)
+	$(BIN)/python benchmarks/linux_boot.py $(LINUX_BENCH_FLAGS)
+
+# Where there is a Linux kernel and a busybox; see tests/linux_files.py.
+bench-linux: $(VENV)/.installed
+	$(BIN)/python benchmarks/linux_boot.py $(LINUX_BENCH_FLAGS)
 
 fuzz: $(VENV)/.installed
 	$(BIN)/python fuzz/kernels.py --seconds $(SECONDS) --seed $(SEED)
