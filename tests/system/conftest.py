@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import paravirt as pv
 from paravirt.guest import build_guest
 
+from ..linux_files import REQUIRED_VARIABLE, LinuxFilesMissing, find_busybox, find_kernel
 from .support import GUESTS, MAX_INSTRUCTIONS, BuildGuest, GuestRun, RunGuest, SumInterface
 
 
@@ -37,6 +39,32 @@ def run_guest(guest_image: BuildGuest) -> RunGuest:
         return GuestRun(machine, result, machine.console.text)
 
     return run
+
+
+def _required(path: Path | LinuxFilesMissing) -> Path:
+    if isinstance(path, Path):
+        return path
+    if os.environ.get(REQUIRED_VARIABLE):
+        pytest.fail(str(path))
+    pytest.skip(str(path))
+
+
+@pytest.fixture(scope="session")
+def linux() -> Path:
+    """A distribution's kernel."""
+    try:
+        return find_kernel()
+    except LinuxFilesMissing as error:
+        return _required(error)
+
+
+@pytest.fixture(scope="session")
+def busybox() -> bytes:
+    """A static busybox, for a guest's userland."""
+    try:
+        return find_busybox().read_bytes()
+    except LinuxFilesMissing as error:
+        return _required(error).read_bytes()
 
 
 @pytest.fixture(params=["intel", "amd"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -13,7 +12,6 @@ import pytest
 import paravirt as pv
 
 from ..initramfs import write_initramfs
-from ..linux_files import REQUIRED_VARIABLE, LinuxFilesMissing, find_busybox, find_kernel
 
 TIMEOUT_S = 240
 """A boot takes some seconds of an idle computer."""
@@ -36,31 +34,6 @@ HANGING_INIT = """\
 echo 'going round in circles'
 while true; do true; done
 """
-
-
-def _required(path: Path | LinuxFilesMissing) -> Path:
-    if isinstance(path, Path):
-        return path
-    if os.environ.get(REQUIRED_VARIABLE):
-        pytest.fail(str(path))
-    pytest.skip(str(path))
-
-
-@pytest.fixture(scope="module")
-def linux() -> Path:
-    """A distribution's kernel."""
-    try:
-        return find_kernel()
-    except LinuxFilesMissing as error:
-        return _required(error)
-
-
-@pytest.fixture(scope="module")
-def busybox() -> bytes:
-    try:
-        return find_busybox().read_bytes()
-    except LinuxFilesMissing as error:
-        return _required(error).read_bytes()
 
 
 @pytest.fixture(scope="module")
