@@ -81,6 +81,8 @@ class Console:
     def print(self, data: bytes) -> None:
         """Print for the guest, where its serial port's output goes: for interfaces with a console of their own. Raises
         EngineError if it cannot be written."""
+        if self.needs_pump:
+            self.pump()  # The board keeps only so much, and a guest may print a lot between two looks.
         try:
             self._vm.print_console(data)
         except _native.HostError as error:

@@ -20,7 +20,7 @@ from paravirt.boot.image import Entry, Kernel, KernelFile, PanicLines, RealModeE
 from paravirt.boot.rom import FirmwareImage, firmware_files
 from paravirt.boot.symbol_file import read_symbol_file
 from paravirt.console import Console
-from paravirt.cpuid import build_cpuid, parse_cpu, place_interfaces
+from paravirt.cpuid import build_cpuid, collect_subleaves, parse_cpu, place_interfaces
 from paravirt.debug_console import DebugConsole
 from paravirt.devices import BOARD_DEVICES, Device, Plugged, plug_devices, unplug_devices
 from paravirt.engine import find_engine
@@ -229,7 +229,13 @@ class Machine:
         return dispatcher
 
     def _show_cpu(self) -> None:
-        table = build_cpuid(self._cpu, cpus=len(self.vcpus), tsc_khz=self.tsc_khz, hypervisor=self._hypervisor_leaves)
+        table = build_cpuid(
+            self._cpu,
+            cpus=len(self.vcpus),
+            tsc_khz=self.tsc_khz,
+            hypervisor=self._hypervisor_leaves,
+            subleaves=collect_subleaves(self.interfaces),
+        )
         self._vm.set_cpuid(table, self._cpu.arch_capabilities)
 
     def show_cpu_feature(self, name: str, shown: bool) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from paravirt.cpuid.features import FEATURES, IMPLEMENTED, Feature
 from paravirt.cpuid.leaves import LAPIC_TIMER_HZ, Row, build_cpuid
 from paravirt.cpuid.models import ALIASES, CPU_MODELS, CpuModel, find_model
-from paravirt.cpuid.namespace import HYPERVISOR_BASE, place_interfaces
+from paravirt.cpuid.namespace import HYPERVISOR_BASE, collect_subleaves, place_interfaces
 from paravirt.cpuid.options import parse_cpu
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Feature",
     "Row",
     "build_cpuid",
+    "collect_subleaves",
     "find_model",
     "parse_cpu",
     "place_interfaces",

@@ -16,7 +16,7 @@ from paravirt.cpuid.models import CpuModel
 from paravirt.cpuid.xstate import add_xstate
 
 if TYPE_CHECKING:
-    from paravirt.interfaces.base import CpuidEntry
+    from paravirt.interfaces.base import CpuidLeaf
 
 __all__ = ["LAPIC_TIMER_HZ", "Leaves", "Row", "build_cpuid"]
 
@@ -43,14 +43,6 @@ class Leaves:
             self._rows.pop((leaf, None), None)
         self._rows[leaf, subleaf] = list(values)
 
-    def set_entry(self, leaf: int, entry: CpuidEntry) -> None:
-        """Set a leaf, or all its subleaves."""
-        subleaves = [values for values in entry if isinstance(values, tuple)]
-        if not subleaves:
-            self.set(leaf, [value for value in entry if isinstance(value, int)])
-        for subleaf, values in enumerate(subleaves):
-            self.set(leaf, values, subleaf)
-
     def set_bit(self, feature: Feature) -> None:
         """Announce a feature."""
         subleaf = None if (feature.leaf, None) in self._rows else feature.subleaf
@@ -65,12 +57,18 @@ class Leaves:
 
 
 def build_cpuid(
-    model: CpuModel, *, cpus: int, tsc_khz: int, hypervisor: Mapping[int, CpuidEntry] | None = None
+    model: CpuModel,
+    *,
+    cpus: int,
+    tsc_khz: int,
+    hypervisor: Mapping[int, CpuidLeaf] | None = None,
+    subleaves: Mapping[tuple[int, int], CpuidLeaf] | None = None,
 ) -> list[Row]:
     """Return the whole CPUID table of a machine's CPUs.
 
     cpus: number of vCPUs, each shown as a core of one package. hypervisor: the interfaces' leaves; None or empty: no
-    hypervisor is announced. APIC ids and bits that change at run time are the engine's.
+    hypervisor is announced. subleaves: of those leaves that have some. APIC ids and bits that change at run time are
+    the engine's.
     """
     leaves = Leaves()
     _add_basic_leaves(leaves, model, cpus)
@@ -90,7 +88,9 @@ def build_cpuid(
     if hypervisor is not None and hypervisor:
         leaves.set_bit(HYPERVISOR)
         for leaf, values in hypervisor.items():
-            leaves.set_entry(leaf, values)
+            leaves.set(leaf, values)
+        for (leaf, subleaf), values in (subleaves or {}).items():
+            leaves.set(leaf, values, subleaf)
     return leaves.rows()
 
 

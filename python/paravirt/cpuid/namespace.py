@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from paravirt.errors import ConfigurationError, PlacementError
 
 if TYPE_CHECKING:
-    from paravirt.interfaces.base import CpuidEntry, Interface
+    from paravirt.interfaces.base import CpuidLeaf, Interface
 
-__all__ = ["HYPERVISOR_BASE", "place_interfaces"]
+__all__ = ["HYPERVISOR_BASE", "collect_subleaves", "place_interfaces"]
 
 HYPERVISOR_BASE = 0x4000_0000
 HYPERVISOR_STEP = 0x100
@@ -18,7 +18,7 @@ HYPERVISOR_END = 0x4001_0000
 """Guests scan from the base in these steps up to here (exclusive)."""
 
 
-def place_interfaces(interfaces: Sequence[Interface]) -> dict[int, CpuidEntry]:
+def place_interfaces(interfaces: Sequence[Interface]) -> dict[int, CpuidLeaf]:
     """Give each interface its place in the CPUID name space and return all their leaves.
 
     Those with a fixed place come first; the others fill the free places from 0x40000000 upwards in the order given,
@@ -48,8 +48,8 @@ def _take_place(taken: dict[int, Interface], base: int, interface: Interface) ->
     interface.place(base)
 
 
-def _collect_leaves(taken: Mapping[int, Interface]) -> dict[int, CpuidEntry]:
-    leaves: dict[int, CpuidEntry] = {}
+def _collect_leaves(taken: Mapping[int, Interface]) -> dict[int, CpuidLeaf]:
+    leaves: dict[int, CpuidLeaf] = {}
     for base, interface in sorted(taken.items()):
         for leaf, values in interface.cpuid().items():
             if not base <= leaf < base + HYPERVISOR_STEP:
@@ -58,3 +58,13 @@ def _collect_leaves(taken: Mapping[int, Interface]) -> dict[int, CpuidEntry]:
                 )
             leaves[leaf] = values
     return leaves
+
+
+def collect_subleaves(interfaces: Sequence[Interface]) -> dict[tuple[int, int], CpuidLeaf]:
+    """Return the subleaves of interfaces that have been placed, by leaf and subleaf."""
+    return {
+        (interface.base + offset, subleaf): values
+        for interface in interfaces
+        if interface.signature
+        for (offset, subleaf), values in interface.cpuid_subleaves().items()
+    }

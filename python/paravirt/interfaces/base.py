@@ -27,9 +27,6 @@ __all__ = ["CpuidLeaf", "Interface", "hypercall", "msr_read", "msr_write"]
 CpuidLeaf = tuple[int, int, int, int]
 """EAX, EBX, ECX, EDX."""
 
-CpuidEntry = CpuidLeaf | tuple[CpuidLeaf, ...]
-"""A leaf, or the subleaves of one from 0 on; those behind the last read as zeros."""
-
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
@@ -138,7 +135,7 @@ class Interface:
     denied_call: ClassVar[int] = -1
     bad_pointer: ClassVar[int] = -14
     real_mode: ClassVar[bool] = True
-    exceptions: ClassVar[frozenset[int]] = frozenset()
+    exceptions: frozenset[int] = frozenset()
 
     _machine: Machine | None = None
     _base: int | None = None
@@ -160,8 +157,13 @@ class Interface:
 
     # -- what a subclass may override
 
-    def cpuid_leaves(self) -> Mapping[int, CpuidEntry]:
+    def cpuid_leaves(self) -> Mapping[int, CpuidLeaf]:
         """Return the leaves behind the signature leaf, by offset from `base` (1 to 0xFF)."""
+        return {}
+
+    def cpuid_subleaves(self) -> Mapping[tuple[int, int], CpuidLeaf]:
+        """Return what a leaf has that has subleaves, by its offset and the subleaf's number, from 0 on; in
+        `cpuid_leaves` it is as its first. Subleaves that are not there read as zeros."""
         return {}
 
     def signature_leaf(self, max_leaf: int) -> CpuidLeaf:
@@ -250,7 +252,7 @@ class Interface:
 
     # -- what it consists of
 
-    def cpuid(self) -> dict[int, CpuidEntry]:
+    def cpuid(self) -> dict[int, CpuidLeaf]:
         """Return all its leaves by absolute number. Empty if it has no signature."""
         if not self.signature:
             return {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 from paravirt.cpuid import HYPERVISOR_BASE, LAPIC_TIMER_HZ
 from paravirt.errors import GuestMemoryError
@@ -50,7 +49,7 @@ class VMwareBackdoor(Interface):
     """The backdoor alone, beside other interfaces: QEMU's `vmport`."""
 
     name = "vmware-backdoor"
-    exceptions: ClassVar[frozenset[int]] = frozenset((GP_VECTOR,))
+    exceptions: frozenset[int] = frozenset((GP_VECTOR,))
 
     def attached(self) -> None:
         """Be a device at the backdoor's ports."""

@@ -43,7 +43,8 @@ def test_leaves() -> None:
     assert leaves[0x4000_0000] == (0x4000_0005, 0x566E6558, 0x65584D4D, 0x4D4D566E)
     assert leaves[0x4000_0001] == (4 << 16 | 19, 0, 0, 0)
     assert leaves[0x4000_0002] == (1, MSR, 0, 0)
-    assert leaves[0x4000_0003] == ((6, 0, 1_000_000, 0), (0, 0, 1 << 31, 1), (1_000_000, 0, 0, 0))
+    assert leaves[0x4000_0003] == (6, 0, 1_000_000, 0)
+    assert xen.cpuid_subleaves()[3, 1] == (0, 0, 1 << 31, 1)
     assert leaves[0x4000_0004] == (1 << 4 | 1 << 6, 0, 1, 0)
 
 
@@ -86,6 +87,28 @@ def test_many_pages_cost_a_bounded_amount() -> None:
     for page in range(256, 512):
         write_msr(guest, page * PAGE)
     assert len(guest.xen._pages) == 64
+
+
+def test_emulated_devices_can_be_unplugged() -> None:
+    guest = Guest()
+    service = guest.machine._router._ports.find(0x10)
+    assert service is not None
+    assert service.read is not None
+    vcpu = guest.machine.vcpus[0]
+    assert [service.read(vcpu, *access) & 0xFFFF for access in ((0x10, 2), (0x12, 1), (0x13, 1))] == [0x49D2, 1, 0xFFFF]
+
+
+def test_the_forced_emulation_prefix_is_stepped_over_if_asked_for() -> None:
+    machine = pv.Machine(interfaces=[Xen(fep=True)], memory="4M")
+    vcpu = machine.vcpus[0]
+    vcpu.enter_protected_mode(0x1000)
+    machine.memory.write(0x1000, b"\x0f\x0bxen\x90\x0f\x0bxeN")
+    assert machine.interfaces[0].exception(vcpu, 6, None)
+    assert vcpu.rip == 0x1005
+    vcpu.rip = 0x1006
+    assert not machine.interfaces[0].exception(vcpu, 6, None)
+    assert vcpu.rip == 0x1006
+    assert not Xen().exceptions
 
 
 # -- the table

@@ -167,6 +167,14 @@ def test_quotas(client: Client) -> None:
     assert client.ask(START, b"\0") == b"ENOSPC\0"
 
 
+def test_a_transaction_changes_only_so_much(client: Client) -> None:
+    number = int(client.ask(START, b"\0")[:-1])
+    answers = {client.ask(MKDIR, b"data/%d\0" % index, number) for index in range(600)}
+    answers |= {client.ask(RM, b"data/%d\0" % index, number) for index in range(600)}
+    answers |= {client.ask(MKDIR, b"data/x%d\0" % index, number) for index in range(600)}
+    assert answers == {b"OK\0", b"ENOSPC\0"}
+
+
 def test_a_guest_may_make_only_so_many_nodes_and_as_deep_as_it_likes() -> None:
     store = Store()
     store.mkdir(b"/a", 0)

@@ -352,8 +352,14 @@ impl LocalApic {
         let new = self.errors & error == 0;
         self.errors |= error;
         let entry = self.lvt[lvt_index(LVT_ERROR)];
-        if new && entry & LVT_MASKED == 0 && entry as u8 >= FIRST_LEGAL_VECTOR {
+        if !new || entry & LVT_MASKED != 0 {
+            return;
+        }
+        if entry as u8 >= FIRST_LEGAL_VECTOR {
             self.accept(entry as u8, false);
+        } else {
+            // An error like any other, which then would be reported by the same entry, and so on: once is enough.
+            self.errors |= ESR_RECEIVE_ILLEGAL_VECTOR;
         }
     }
 

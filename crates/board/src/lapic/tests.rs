@@ -184,6 +184,16 @@ fn a_register_that_does_not_exist_is_an_error() {
 }
 
 #[test]
+fn an_error_reported_by_an_illegal_vector_is_one_more_error() {
+    let mut apic = enabled();
+    set(&mut apic, LVT_ERROR, 0x0F);
+    set(&mut apic, ICR, 0x4000F);
+    assert_eq!(apic.deliverable(), None);
+    set(&mut apic, ESR, 0);
+    assert_eq!(get(&mut apic, ESR), ESR_SEND_ILLEGAL_VECTOR | ESR_RECEIVE_ILLEGAL_VECTOR);
+}
+
+#[test]
 fn a_vector_below_16_is_an_error_and_interrupts_once() {
     let mut apic = enabled();
     set(&mut apic, LVT_ERROR, 0x33);

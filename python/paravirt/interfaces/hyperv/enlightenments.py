@@ -126,29 +126,23 @@ _NEEDS = {
 DEFAULT_ENLIGHTENMENTS = reduce(or_, Enlightenment) & ~(Enlightenment.AVIC | Enlightenment.TSC_INVARIANT)
 
 
-_BY_NAME = {
-    "default": DEFAULT_ENLIGHTENMENTS,
-    **{str(each.name).lower().replace("_", "-"): each for each in Enlightenment},
-}
-
-
 def announce(chosen: Enlightenment) -> Announcement:
     """Return what CPUID says when these are chosen."""
     return reduce(or_, (_ANNOUNCED[enlightenment] for enlightenment in chosen), _BASE)
 
 
 def parse_enlightenments(value: Enlightenment | str) -> Enlightenment:
-    """Return enlightenments from themselves or from names, `"default+tsc-invariant"`. Raises ConfigurationError."""
+    """Return enlightenments from themselves or from names, `"stimer-direct+ipi"`. Raises ConfigurationError."""
     if isinstance(value, Enlightenment):
         return value
-    names = [name.strip() for name in value.split("+")]
-    return reduce(or_, (_find(name) for name in names if name), Enlightenment(0))
-
-
-def _find(name: str) -> Enlightenment:
-    if name not in _BY_NAME:
-        raise ConfigurationError(f"unknown hyperv feature {name!r}; known: {', '.join(_BY_NAME)}", option="features")
-    return _BY_NAME[name]
+    chosen = Enlightenment(0)
+    for name in filter(None, value.split("+")):
+        try:
+            chosen |= Enlightenment[name.strip().upper().replace("-", "_")]
+        except KeyError:
+            known = ", ".join(str(each.name).lower().replace("_", "-") for each in Enlightenment)
+            raise ConfigurationError(f"unknown hyperv feature {name!r}; known: {known}", option="features") from None
+    return chosen
 
 
 def without_orphans(chosen: Enlightenment) -> Enlightenment:

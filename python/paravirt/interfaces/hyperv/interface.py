@@ -48,7 +48,7 @@ MAX_VPS = 255
 class HyperV(Interface):
     """Hyper-V's interface, as Windows and Linux guests know it.
 
-    features: what is announced, as flags or as text, `"default+avic"`; all by default but `avic` and `tsc-invariant`.
+    features: what is announced, as flags or as text, `"synic+stimer"`; all by default but `avic` and `tsc-invariant`.
     without: features left out of that, and with them what needs them. testdev: whether the device of kvm-unit-tests is
     there that makes connections.
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from paravirt.boot.layout import XEN_CONSOLE, XEN_STORE
 from paravirt.cpuid import HYPERVISOR_BASE
 from paravirt.errors import GuestFault, GuestMemoryError, GuestPointerError
-from paravirt.host import HOSTS
+from paravirt.host import HOSTS, UD_VECTOR
 from paravirt.hypercalls.arguments import argument_annotations, u32
 from paravirt.hypercalls.registers import XEN_CONVENTION
-from paravirt.interfaces.base import CpuidEntry, Interface, MsrEntry, hypercall
+from paravirt.interfaces.base import CpuidLeaf, Interface, MsrEntry, hypercall, parse_options
 from paravirt.interfaces.kvm import time_scale
 from paravirt.interfaces.xen.abi import DOMID_OWN, MASK32, PAGE_SIZE, VERSION, Errno, Struct, XenError
 from paravirt.interfaces.xen.caller import Caller
@@ -29,6 +29,7 @@ from paravirt.interfaces.xen.events import Events
 from paravirt.interfaces.xen.grants import Grants
 from paravirt.interfaces.xen.hvm_params import HvmOp, Param
 from paravirt.interfaces.xen.memory import Memory
+from paravirt.interfaces.xen.platform import serve_platform_ports
 from paravirt.interfaces.xen.scheduling import Scheduling
 from paravirt.interfaces.xen.timers import VcpuTimers
 from paravirt.interfaces.xen.tree import fill_store
@@ -64,6 +65,8 @@ INSTRUCTION_AT = 5
 MAX_HYPERCALL_PAGES = 64
 """So many pages are remembered as ours, to fill them anew when the host changes; a guest has one for each kernel."""
 
+FORCED_EMULATION_PREFIX = UD2 + b"xen"
+
 MULTICALL = Struct(op="ulong", result="ulong", a0="ulong", a1="ulong", a2="ulong", a3="ulong", a4="ulong", a5="ulong")
 NUM_MULTICALL_ARGUMENTS = 6
 MAX_MULTICALLS = 4096
@@ -75,7 +78,9 @@ VMASST_TYPE_RUNSTATE_UPDATE = 5
 class Xen(Interface):
     """Xen, for HVM and PVH guests.
 
-    `console.send` types on the guest's console; `store.store` is its xenstore tree.
+    fep: whether the forced emulation prefix (`ud2; .ascii "xen"`) is accepted, as by a Xen booted with `hvm_fep`; the
+    instruction behind it is then executed like any other. `console.send` types on the guest's console; `store.store` is
+    its xenstore tree.
     """
 
     name = "xen"
@@ -90,6 +95,14 @@ class Xen(Interface):
     clock: Clock
     console: XenConsole
     store: XenStore
+
+    def __init__(self, *, fep: bool = False) -> None:
+        self.exceptions = frozenset((UD_VECTOR,)) if fep else frozenset()
+
+    @classmethod
+    def from_options(cls, options: str) -> Xen:
+        """Make one from the command line's options: `fep`."""
+        return cls(fep="fep" in parse_options(cls.name, options, known=("fep",)))
 
     def attach(self, machine: Machine) -> None:
         """Become part of a machine."""
@@ -115,6 +128,10 @@ class Xen(Interface):
             lambda store: fill_store(store, domain),
         )
         self._handlers = {entry.number: entry.handler for entry in self.hypercalls()}
+
+    def attached(self) -> None:
+        """The machine takes devices now."""
+        serve_platform_ports(self.machine)
 
     def reset(self) -> None:
         """A new domain, with a console and a store."""
@@ -143,22 +160,34 @@ class Xen(Interface):
 
     # -- leaves
 
-    def cpuid_leaves(self) -> Mapping[int, CpuidEntry]:
+    def cpuid_leaves(self) -> Mapping[int, CpuidLeaf]:
         """Version, hypercall page, time, and what such a guest has."""
-        tsc_khz = self.machine.tsc_khz
-        mul, shift = time_scale(tsc_khz)
-        time = (
-            (TSC_RELIABLE | RDTSCP_AVAILABLE, 0, tsc_khz, 0),
-            (0, 0, mul, shift & MASK32),
-            (tsc_khz, 0, 0, 0),
-        )
         return {
             LEAF_VERSION: (VERSION, 0, 0, 0),
             LEAF_HYPERCALLS: (NUM_HYPERCALL_PAGES, self.msr, 0, 0),
-            LEAF_TIME: time,
+            LEAF_TIME: (TSC_RELIABLE | RDTSCP_AVAILABLE, 0, self.machine.tsc_khz, 0),
             LEAF_HVM: (DOMID_PRESENT | UPCALL_VECTOR, 0, DOMID_OWN, 0),
             LEAF_PV: (0, 0, 0, 0),
         }
+
+    def cpuid_subleaves(self) -> Mapping[tuple[int, int], CpuidLeaf]:
+        """How to make time of the TSC, and the host's."""
+        mul, shift = time_scale(self.machine.tsc_khz)
+        return {
+            (LEAF_TIME, 0): self.cpuid_leaves()[LEAF_TIME],
+            (LEAF_TIME, 1): (0, 0, mul, shift & MASK32),
+            (LEAF_TIME, 2): (self.machine.tsc_khz, 0, 0, 0),
+        }
+
+    def exception(self, vcpu: Vcpu, vector: int, error_code: int | None) -> bool:
+        """Step over a forced emulation prefix."""
+        try:
+            is_prefix = vcpu.read(vcpu.linear_rip, len(FORCED_EMULATION_PREFIX)) == FORCED_EMULATION_PREFIX
+        except GuestMemoryError:
+            return False
+        if is_prefix:
+            vcpu.rip += len(FORCED_EMULATION_PREFIX)
+        return is_prefix
 
     # -- the hypercall page
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from paravirt.errors import GuestMemoryError
+from paravirt.boot.layout import PCI_MEMORY
+from paravirt.errors import ConfigurationError
 from paravirt.interfaces.xen.abi import PAGE_SIZE, Errno, XenError
 
 if TYPE_CHECKING:
@@ -164,11 +165,13 @@ class PageMap:
         return any(base <= gpa < base + length for base, length in self._machine.memory.ranges())
 
     def _serve(self, frame: int) -> None:
-        if len(self._outside) >= MAX_PAGES_OUTSIDE_RAM or frame >= 1 << 40:
+        if PCI_MEMORY <= frame * PAGE_SIZE < 1 << 32:
+            raise XenError(Errno.EINVAL)  # Devices are there, and must be after a reset.
+        if len(self._outside) >= MAX_PAGES_OUTSIDE_RAM:
             raise XenError(Errno.ENOMEM)
         try:
             self._machine.serve_mmio(frame * PAGE_SIZE, PAGE_SIZE, read=self._read, write=self._write)
-        except (ValueError, GuestMemoryError):  # A device is there.
+        except ConfigurationError:  # Somebody else is there, or nothing can be.
             raise XenError(Errno.EINVAL) from None
         self._outside.add(frame)
 

@@ -29,6 +29,8 @@ HEADER = struct.Struct("<IIII")
 MAX_PAYLOAD = 4096
 MAX_WATCHES = 128
 MAX_TRANSACTIONS = 10
+MAX_CHANGES = 1024
+"""Paths that are changed in one transaction."""
 MAX_EVENTS = 512
 """Watch events that wait to be sent. A guest that does not read loses the latest."""
 HOME = b"/local/domain/%d" % DOMID_OWN
@@ -66,9 +68,14 @@ class Transaction:
     """A copy of the store, what was changed in it, and which state of the store it began with."""
 
     def __init__(self, store: Store) -> None:
-        self.changed: list[bytes] = []
+        self.changed: dict[bytes, None] = {}
         self.generation = store.generation
-        self.store = store.copy(self.changed.append)
+        self.store = store.copy(self._note)
+
+    def _note(self, path: bytes) -> None:
+        if len(self.changed) >= MAX_CHANGES:
+            raise StoreError("ENOSPC")
+        self.changed[path] = None
 
 
 class XenStore:
