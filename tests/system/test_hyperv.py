@@ -47,6 +47,12 @@ def test_reset(run_guest: RunGuest) -> None:
     assert run_guest("hyperv", "reset", interfaces=[HyperV()]).result.reason == "reset"
 
 
+def test_same_run_twice(run_guest: RunGuest) -> None:
+    """Timers and interrupts come at the same instructions."""
+    runs = [run_guest("hyperv", "timer", "apic", cpus=2, seed=7, interfaces=[HyperV()]).machine for _ in range(2)]
+    assert len({(machine.state_hash(), machine.now_ns) for machine in runs}) == 1
+
+
 def test_other_host(run_guest: RunGuest) -> None:
     """After a change of the host the page has its instruction: nothing is repaired."""
     interface = HyperV()

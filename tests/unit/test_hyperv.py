@@ -41,13 +41,13 @@ class HyperVVm(FakeVm):
         self.apic: dict[tuple[int, int], int] = {}
         self.dozing: list[int] = []
         self.alarm: int | None = None
-        self.image = bytes(832)
+        self.images = [bytes(832)] * cpus
 
     def get_xsave_image(self, vcpu: int) -> bytes:
-        return self.image
+        return self.images[vcpu]
 
     def set_xsave_image(self, vcpu: int, image: bytes) -> None:
-        self.image = image
+        self.images[vcpu] = image
 
     def flush_tlb(self, vcpu: int) -> None:
         self.flushed.append(vcpu)
@@ -190,7 +190,9 @@ def test_options() -> None:
     leaves = place_interfaces([hv])
     assert leaves[0x4000_0003] == (0x2EFF & ~0b10_0000_1010, 0x10_0030, 0, 0x0004_C530)  # No counter, page, timers.
     assert leaves[0x4000_0004] == (0xC2C, 0xFFFF_FFFF, 0, 0)
-    with pytest.raises(pv.ConfigurationError, match=r"^unknown hyperv feature 'evmcs'; known: relaxed, vapic, "):
+    with pytest.raises(
+        pv.ConfigurationError, match=r"^unknown hyperv feature 'evmcs'; known: default, relaxed, vapic, "
+    ):
         make_interface("hyperv", "features=evmcs")
     with pytest.raises(pv.ConfigurationError, match="has no option"):
         make_interface("hyperv", "wrong")
@@ -532,6 +534,70 @@ def test_cluster_ipi() -> None:
         assert sent(setting.call(IPI | FAST, bad, 1)) == (3, [], set())
 
 
+# -- registers by name
+
+GET, SET, VP_SELF = 0x50, 0x51, 0xFFFF_FFFE
+OWN = (1 << 64) - 1
+
+
+@pytest.fixture
+def naming() -> Setting:
+    return Setting(features="default+vp-registers")
+
+
+def test_get_registers(naming: Setting) -> None:
+    """One's own and another's, in a list that goes on at an index."""
+    block = struct.pack("<QII3I", OWN, 1, 0, 0x9_0003, 0x100, 0xA_0005)
+    assert naming.call_memory(GET | reps(3), block, OUTPUT) == reps(3)
+    first, version, sint = (naming.memory.read(OUTPUT + 16 * number, 16) for number in range(3))
+    assert int.from_bytes(first, "little") == 1
+    assert version == struct.pack("<IIII", 14393, 10 << 16, 0, 0)
+    assert int.from_bytes(sint, "little") == 0x1_0000
+    naming.memory.clear(OUTPUT, 48)
+    assert naming.call(GET | reps(3, start=2), INPUT, OUTPUT) == reps(3)
+    assert naming.memory.read(OUTPUT, 48) == bytes(32) + sint
+
+
+def test_get_registers_fast(naming: Setting) -> None:
+    """The list in XMM0, the values behind it."""
+    naming.vcpu.xmm[0] = 0x9_0003 | 0x9_0004 << 32
+    naming.vm.time_ns = 10**6
+    assert naming.call(GET | FAST | reps(2), OWN, VP_SELF) == reps(2)
+    assert (naming.vcpu.xmm[1], naming.vcpu.xmm[2]) == (0, naming.rdmsr(TIME_REF_COUNT))
+    assert naming.call(GET | FAST | reps(5), OWN, VP_SELF) == 3  # No room for five values.
+
+
+def assignments(*pairs: tuple[int, int]) -> bytes:
+    return b"".join(struct.pack("<I12xQQ", name, value & OWN, value >> 64) for name, value in pairs)
+
+
+def test_set_registers(naming: Setting) -> None:
+    """As WRMSR on that processor; up to the first that cannot be."""
+    header = struct.pack("<QII", OWN, 1, 0)
+    block = header + assignments((0xA_0002, 0x50), (0xA_0003, 0x0F), (0xA_0004, 0x51))
+    assert naming.call_memory(SET | reps(3), block) == 0x50 | reps(1)
+    assert [naming.rdmsr(SINT0 + sint, 1) for sint in (2, 3, 4)] == [0x50, 0x1_0000, 0x1_0000]
+    for name, value, status in ((0xA_0002, 1 << 64, 0x50), (0x9_0003, 1, 6), (0x100, 1, 5), (0x2_0000, 1, 5)):
+        assert naming.call_memory(SET | reps(1), header + assignments((name, value))) == status
+
+
+@pytest.mark.parametrize(
+    ("header", "status"), [((1, VP_SELF, 0), 0x0D), ((OWN, 2, 0), 0x0E), ((OWN, VP_SELF, 1), 5), ((OWN, 0, 0), 0)]
+)
+def test_whose_registers(naming: Setting, header: tuple[int, ...], status: int) -> None:
+    """Of this partition, of a processor that exists, at the only trust level."""
+    block = struct.pack("<QIII", *header, 0x9_0003)
+    assert naming.call_memory(GET | reps(1), block, OUTPUT) & 0xFFFF == status
+
+
+def test_registers_that_are_not_offered() -> None:
+    """Neither the calls nor registers of what is left out."""
+    block = struct.pack("<QIII", OWN, VP_SELF, 0, 0xB_0000)
+    assert Setting().call_memory(GET | reps(1), block, OUTPUT) == 6
+    without = Setting(features="vpindex+vp-registers")
+    assert without.call_memory(GET | reps(1), block, OUTPUT) == 6
+
+
 # -- time
 
 
@@ -604,7 +670,8 @@ def test_frequencies() -> None:
 def test_invariant_tsc(is_shown_anyway: bool) -> None:
     """CPUID says that the TSC is invariant when the guest has asked for that, until reset."""
     raises_fault(lambda: Setting().rdmsr(0x4000_0118))
-    setting = Setting(features="tsc-invariant")
+    setting = Setting(features="default+tsc-invariant")
+    setting.rdmsr(VP_INDEX)
     if is_shown_anyway:
         setting.machine.shown.add("invtsc")
     raises_fault(lambda: setting.wrmsr(0x4000_0118, 2))
@@ -933,7 +1000,7 @@ def test_reset_stops_timers(timing: Setting) -> None:
 # -- hostile guests
 
 CODES = st.sampled_from(
-    [SPIN_WAIT, FLUSH, FLUSH_LIST, FLUSH_EX, FLUSH_LIST_EX, IPI, IPI_EX, POST, SIGNAL, CAPABILITIES]
+    [SPIN_WAIT, FLUSH, FLUSH_LIST, FLUSH_EX, FLUSH_LIST_EX, IPI, IPI_EX, POST, SIGNAL, CAPABILITIES, GET, SET]
 )
 NUMBERS = st.one_of(
     st.integers(0, (1 << 64) - 1), st.sampled_from([0, 1, 7, 9, INPUT, MESSAGES, EVENTS, (1 << 20) - 8, 1 << 20])

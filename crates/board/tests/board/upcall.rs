@@ -2,9 +2,9 @@
 
 use board::{Board, DeliveryMode};
 use guestmem::GuestMemory;
-use vcpu::{Bus, StopReason};
+use vcpu::{Bus, Reply, StopReason};
 
-use crate::{apic, board, board_with_memory, set_apic};
+use crate::{apic, board, board_with_memory, get_apic, set_apic};
 
 fn taken(board: &mut Board, vector: u8) {
     assert!(board.deliver(0, vector, DeliveryMode::Fixed));
@@ -67,4 +67,33 @@ fn an_upcall_passes_the_local_apic_and_needs_its_byte() {
     assert!(!board.pending(0).interrupt);
     board.set_upcall(0, Some((0x70, u64::MAX)));
     assert!(!board.pending(0).interrupt);
+}
+
+#[test]
+fn registers_are_reached_in_either_mode_and_not_without() {
+    const APIC_BASE: u32 = 0x1B;
+    const X2APIC: u64 = 1 << 10;
+    const ENABLE: u64 = 1 << 11;
+    const SELF_IPI: u64 = 1 << 18;
+    let mut board = board(1);
+    assert!(board.write_apic(0, apic::TPR as u32, 0x35));
+    assert_eq!(board.read_apic(0, apic::TPR as u32), Some(0x35));
+    assert!(board.write_apic(0, apic::ICR as u32, 7 << 56 | SELF_IPI | 0x50));
+    assert_eq!(board.read_apic(0, apic::ICR as u32), Some(7 << 56 | SELF_IPI | 0x50));
+    assert_eq!(get_apic(&mut board, 0, apic::ICR_HIGH), 7 << 24);
+    assert_eq!(board.take_interrupt(0), Some(0x50));
+    assert!(board.write_apic(0, apic::EOI as u32, 0));
+    assert_eq!(board.apic_eoi_state(0), (0, true));
+
+    let base = board.apic_base(0);
+    assert_eq!(board.msr_write(0, APIC_BASE, base | X2APIC), Reply::Done(()));
+    assert!(board.write_apic(0, apic::ICR as u32, SELF_IPI | 0x60));
+    assert_eq!(board.take_interrupt(0), Some(0x60));
+    assert!(!board.write_apic(0, apic::ICR_HIGH as u32, 0), "x2APIC has no such register");
+    assert!(!board.write_apic(0, apic::TPR as u32 + 4, 0));
+    assert_eq!(board.read_apic(0, u32::MAX), None);
+
+    assert_eq!(board.msr_write(0, APIC_BASE, base & !ENABLE), Reply::Done(()));
+    assert_eq!(board.read_apic(0, apic::TPR as u32), None);
+    assert!(!board.write_apic(0, apic::TPR as u32, 0));
 }

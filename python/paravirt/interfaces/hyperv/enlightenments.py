@@ -59,6 +59,8 @@ class Enlightenment(Flag):
     """Asks guests not to use AutoEOI."""
     TSC_INVARIANT = auto()
     """The MSR by which a guest makes CPUID say that the TSC is invariant; Linux then prefers the TSC itself."""
+    VP_REGISTERS = auto()
+    """GetVpRegisters and SetVpRegisters."""
 
 
 NO_PRIVILEGE, NO_FEATURE, NO_RECOMMENDATION = Privilege(0), Feature(0), Recommendation(0)
@@ -111,6 +113,7 @@ _ANNOUNCED = {
     Enlightenment.HYPERCALL_LOCK: Announcement(features=Feature.HYPERCALL_LOCK),
     Enlightenment.AVIC: Announcement(recommendations=Recommendation.DEPRECATE_AUTO_EOI),
     Enlightenment.TSC_INVARIANT: Announcement(Privilege.ACCESS_TSC_INVARIANT),
+    Enlightenment.VP_REGISTERS: Announcement(Privilege.ACCESS_VP_REGISTERS),
 }
 
 _NEEDS = {
@@ -123,7 +126,15 @@ _NEEDS = {
 }
 """What means nothing without another: leaving that out leaves this out."""
 
-DEFAULT_ENLIGHTENMENTS = reduce(or_, Enlightenment) & ~(Enlightenment.AVIC | Enlightenment.TSC_INVARIANT)
+DEFAULT_ENLIGHTENMENTS = reduce(or_, Enlightenment) & ~(
+    Enlightenment.AVIC | Enlightenment.TSC_INVARIANT | Enlightenment.VP_REGISTERS
+)
+
+
+_BY_NAME = {
+    "default": DEFAULT_ENLIGHTENMENTS,
+    **{str(each.name).lower().replace("_", "-"): each for each in Enlightenment},
+}
 
 
 def announce(chosen: Enlightenment) -> Announcement:
@@ -132,17 +143,17 @@ def announce(chosen: Enlightenment) -> Announcement:
 
 
 def parse_enlightenments(value: Enlightenment | str) -> Enlightenment:
-    """Return enlightenments from themselves or from names, `"stimer-direct+ipi"`. Raises ConfigurationError."""
+    """Return enlightenments from themselves or from names, `"default+tsc-invariant"`. Raises ConfigurationError."""
     if isinstance(value, Enlightenment):
         return value
-    chosen = Enlightenment(0)
-    for name in filter(None, value.split("+")):
-        try:
-            chosen |= Enlightenment[name.strip().upper().replace("-", "_")]
-        except KeyError:
-            known = ", ".join(str(each.name).lower().replace("_", "-") for each in Enlightenment)
-            raise ConfigurationError(f"unknown hyperv feature {name!r}; known: {known}", option="features") from None
-    return chosen
+    names = [name.strip() for name in value.split("+")]
+    return reduce(or_, (_find(name) for name in names if name), Enlightenment(0))
+
+
+def _find(name: str) -> Enlightenment:
+    if name not in _BY_NAME:
+        raise ConfigurationError(f"unknown hyperv feature {name!r}; known: {', '.join(_BY_NAME)}", option="features")
+    return _BY_NAME[name]
 
 
 def without_orphans(chosen: Enlightenment) -> Enlightenment:

@@ -76,8 +76,9 @@ def hv_call(
     """Make a section's method carry out a hypercall: `call(self, request)`, which raises Refusal for a status.
 
     header: bytes of fixed input. element: bytes of each list element, which makes it a rep call. output: bytes it
-    returns. variable_header: whether one may follow the fixed one. fast: whether parameters may come in registers.
-    requires: what must be announced, or else the call ends with HV_STATUS_ACCESS_DENIED.
+    returns, of a rep call for each element. variable_header: whether one may follow the fixed one. fast: whether
+    parameters may come in registers. requires: what must be announced, or else the call ends with
+    HV_STATUS_ACCESS_DENIED.
     """
     shape = _Shape(code, header, element, output, variable_header, fast, requires)
 
@@ -153,12 +154,12 @@ class Hypercalls:
             request = self._read(vcpu, call, registers, shape)
         except Refusal as refusal:
             return self._give(vcpu, call, refusal.status)
-        status = Status.SUCCESS
+        status, start = Status.SUCCESS, request.reps_done
         try:
             handler(request)
         except Refusal as refusal:
             status = refusal.status
-        self._write_output(vcpu, registers, shape, request)
+        self._write_output(registers, shape, request, start)
         return self._give(vcpu, call, status | (request.reps_done & REPS_MASK) << REPS_SHIFT)
 
     @staticmethod
@@ -193,12 +194,12 @@ class Hypercalls:
         words, reps, start = _variable_words(control), control >> REPS_SHIFT & REPS_MASK, control >> 48 & REPS_MASK
         list_offset = shape.header + 8 * words
         size = list_offset + shape.element * reps
+        output = shape.output * (reps or 1)
         if control & FAST:
-            block = self._read_registers(vcpu, call, registers, size, shape.output)
+            block = self._read_registers(vcpu, call, registers, size, output)
         else:
             block = self._read_memory(registers.first, size)
-            if shape.output:
-                self._read_memory(registers.second, shape.output)  # It must be there before anything is done.
+            self._read_memory(registers.second, output)  # It must be there before anything is done.
         return Request(
             vcpu=vcpu,
             header=block[: shape.header],
@@ -232,16 +233,18 @@ class Hypercalls:
             block += vcpu.xmm[index].to_bytes(XMM_BYTES, "little")
         return block[:size]
 
-    def _write_output(self, vcpu: Vcpu, registers: _Registers, shape: _Shape, request: Request) -> None:
+    def _write_output(self, registers: _Registers, shape: _Shape, request: Request, start: int) -> None:
         if not request.output:
             return
-        if not registers.control & FAST:
-            self._interface.machine.memory.write(registers.second, request.output)
+        control, offset = registers.control, shape.output * start
+        if not control & FAST:
+            self._interface.machine.memory.write(registers.second + offset, request.output)
             return
-        position = _round_up(len(request.header) + 8 * len(request.words))
-        for offset in range(0, len(request.output), XMM_BYTES):
-            part = bytes(request.output[offset : offset + XMM_BYTES])
-            _write_register(vcpu, (position + offset) // XMM_BYTES, part)
+        reps = control >> REPS_SHIFT & REPS_MASK
+        position = _round_up(shape.header + 8 * _variable_words(control) + shape.element * reps) + offset
+        for at in range(0, len(request.output), XMM_BYTES):
+            part = bytes(request.output[at : at + XMM_BYTES])
+            _write_register(request.vcpu, (position + at) // XMM_BYTES, part)
 
 
 def _write_register(vcpu: Vcpu, position: int, part: bytes) -> None:

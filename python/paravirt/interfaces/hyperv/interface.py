@@ -12,7 +12,17 @@ from paravirt.cpuid import HYPERVISOR_BASE
 from paravirt.interfaces.base import CpuidLeaf, Interface, parse_options
 from paravirt.interfaces.hyperv.apic import LocalApic
 from paravirt.interfaces.hyperv.connections import Connections
-from paravirt.interfaces.hyperv.definitions import INTERFACE_ID, Feature, Privilege, Recommendation
+from paravirt.interfaces.hyperv.definitions import (
+    INTERFACE_ID,
+    LEAF_FEATURES,
+    LEAF_INTERFACE,
+    LEAF_LIMITS,
+    LEAF_RECOMMENDATIONS,
+    LEAF_VERSION,
+    Feature,
+    Privilege,
+    Recommendation,
+)
 from paravirt.interfaces.hyperv.enlightenments import (
     DEFAULT_ENLIGHTENMENTS,
     Enlightenment,
@@ -29,6 +39,7 @@ from paravirt.interfaces.hyperv.synic import SyntheticController
 from paravirt.interfaces.hyperv.testdev import TestDevice
 from paravirt.interfaces.hyperv.tlb import VirtualMmu
 from paravirt.interfaces.hyperv.virtual_processors import VirtualProcessors
+from paravirt.interfaces.hyperv.vp_registers import VpRegisters
 
 if TYPE_CHECKING:
     from paravirt.hypercalls.dispatch import Call
@@ -36,7 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HyperV"]
 
-LEAF_INTERFACE, LEAF_VERSION, LEAF_FEATURES, LEAF_RECOMMENDATIONS, LEAF_LIMITS = 1, 2, 3, 4, 5
 VERSION_BUILD = 14393
 VERSION_MAJOR_MINOR = 10 << 16
 """10.0.14393, Windows Server 2016: the first whose guests know all that is here. KVM says the same."""
@@ -48,7 +58,8 @@ MAX_VPS = 255
 class HyperV(Interface):
     """Hyper-V's interface, as Windows and Linux guests know it.
 
-    features: what is announced, as flags or as text, `"synic+stimer"`; all by default but `avic` and `tsc-invariant`.
+    features: what is announced, as flags or as text, `"default+avic"`; all by default but `avic`, `tsc-invariant`
+    and `vp-registers`.
     without: features left out of that, and with them what needs them. testdev: whether the device of kvm-unit-tests is
     there that makes connections.
 
@@ -59,7 +70,6 @@ class HyperV(Interface):
     signature = b"Microsoft Hv"
     fixed_base = HYPERVISOR_BASE
     """Guests look nowhere else."""
-    real_mode = False
 
     def __init__(
         self,
@@ -86,6 +96,7 @@ class HyperV(Interface):
             self.synic,
             self.connections,
             Partition(self),
+            VpRegisters(self),
         )
         self._hypercalls = Hypercalls(self)
         self._with_testdev = testdev

@@ -10,6 +10,7 @@ else, the page gets a new offset, so that time goes on from where it was.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from paravirt.cpuid import LAPIC_TIMER_HZ
@@ -105,7 +106,7 @@ class ReferenceTime(Section):
             return self.machine.now_ns // NS_PER_TICK + self._offset
         return (tsc * scale >> 64) + self._offset
 
-    @property
+    @cached_property
     def _scale(self) -> int | None:
         return tsc_scale(self.machine.tsc_khz * 1000)
 
