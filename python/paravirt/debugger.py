@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 from paravirt import _native
 from paravirt.errors import ConfigurationError
 from paravirt.result import Result, StopReason
-from paravirt.status import describe_blocks, describe_vcpus
+from paravirt.status import describe_blocks, describe_status
 
 if TYPE_CHECKING:
     from paravirt.machine import Breakpoint, Machine
@@ -360,7 +360,7 @@ def _help(_machine: Machine) -> str:
 
 
 _MONITOR: dict[str, tuple[str, Callable[[Machine], str]]] = {
-    "info": ("guest time, and where each vCPU is", describe_vcpus),
+    "info": ("guest time, and where each vCPU is", describe_status),
     "blocks": ("the last basic blocks of each vCPU", describe_blocks),
     "help": ("these commands", _help),
 }

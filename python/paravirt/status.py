@@ -6,23 +6,34 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from paravirt.machine import Machine
+    from paravirt.vcpu import Vcpu
 
-__all__ = ["describe_blocks", "describe_place", "describe_vcpus"]
+__all__ = ["describe_address", "describe_blocks", "describe_places", "describe_status"]
 
 
-def describe_place(machine: Machine, address: int) -> str:
+def describe_address(machine: Machine, address: int) -> str:
     """Return a linear address, with the kernel's symbol there if it has one."""
     symbol = machine.symbols.find(address)
     return f"{address:#x}" + (f" <{symbol}>" if symbol else "")
 
 
-def describe_vcpus(machine: Machine) -> str:
+def describe_places(machine: Machine) -> str:
     """Say where each vCPU is, a line for each."""
-    lines = [f"{machine.now_ns / 1e9:.6f} s of guest time, {machine.stats['instructions']:,} instructions"]
-    for vcpu in machine.vcpus:
-        does = "halted" if vcpu.is_halted else f"at CPL {vcpu.cpl}"
-        lines.append(f"cpu{vcpu.index}: {describe_place(machine, vcpu.linear_rip)}, {does}")
-    return "\n".join(lines) + "\n"
+    return "".join(f"  cpu{vcpu.index} {_describe_place(machine, vcpu)}\n" for vcpu in machine.vcpus)
+
+
+def _describe_place(machine: Machine, vcpu: Vcpu) -> str:
+    if vcpu.activity == "not started":
+        return vcpu.activity
+    # The kernel's symbols say nothing about a program's addresses.
+    place = describe_address(machine, vcpu.linear_rip) if vcpu.cpl == 0 else f"{vcpu.linear_rip:#x}"
+    return f"{vcpu.activity} at {place}, cpl {vcpu.cpl}"
+
+
+def describe_status(machine: Machine) -> str:
+    """Say how far the guest is, and where each vCPU is."""
+    instructions = machine.stats["instructions"]
+    return f"{machine.now_ns / 1e9:.6f} s of guest time, {instructions:,} instructions\n" + describe_places(machine)
 
 
 def describe_blocks(machine: Machine) -> str:
@@ -31,5 +42,5 @@ def describe_blocks(machine: Machine) -> str:
     for vcpu in machine.vcpus:
         lines.append(f"cpu{vcpu.index}:")
         for address, length, instructions in vcpu.recent_blocks():
-            lines.append(f"  {describe_place(machine, address)}: {instructions} instructions, {length} bytes")
+            lines.append(f"  {describe_address(machine, address)}: {instructions} instructions, {length} bytes")
     return "\n".join(lines) + "\n"

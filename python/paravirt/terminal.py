@@ -80,29 +80,29 @@ def raw_terminal(fd: int) -> Iterator[None]:
     saved = termios.tcgetattr(fd)
     raw = _raw(saved)
 
-    def restore() -> None:
-        termios.tcsetattr(fd, termios.TCSANOW, saved)
+    def set_to(attributes: list[Any]) -> None:
+        with suppress(termios.error):  # A terminal that has gone; SIGHUP comes then, and SIGCONT with it.
+            termios.tcsetattr(fd, termios.TCSANOW, attributes)
 
     def close(signum: int, _frame: FrameType | None) -> None:
         raise TerminalClosed(signum)
 
     def suspend(_signum: int, _frame: FrameType | None) -> None:
-        restore()
+        set_to(saved)
         os.kill(os.getpid(), signal.SIGSTOP)
 
     def resume(_signum: int, _frame: FrameType | None) -> None:
-        termios.tcsetattr(fd, termios.TCSANOW, raw)
+        set_to(raw)
 
     handlers = {signal.SIGTERM: close, signal.SIGHUP: close, signal.SIGTSTP: suspend, signal.SIGCONT: resume}
     previous = {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
     try:
-        termios.tcsetattr(fd, termios.TCSANOW, raw)
+        set_to(raw)
         yield
     finally:
         for signum, handler in previous.items():
             signal.signal(signum, handler)
-        with suppress(termios.error):  # The terminal has gone.
-            restore()
+        set_to(saved)
 
 
 def _raw(attributes: list[Any]) -> list[Any]:

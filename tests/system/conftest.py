@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import paravirt as pv
 from paravirt.guest import build_guest
 
 from ..linux_files import REQUIRED_VARIABLE, LinuxFilesMissing, find_busybox, find_kernel
+from .debug_server import DebugServer, Serve
 from .support import GUESTS, MAX_INSTRUCTIONS, BuildGuest, GuestRun, RunGuest, SumInterface
 
 
@@ -65,6 +67,20 @@ def busybox() -> bytes:
         return find_busybox().read_bytes()
     except LinuxFilesMissing as error:
         return _required(error).read_bytes()
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Let machines wait for gdb until the test's end: `serve(image, *arguments, **options)`."""
+    servers: list[DebugServer] = []
+
+    def start(image: Path, *arguments: str, **options: Any) -> DebugServer:
+        servers.append(DebugServer(image, *arguments, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
 
 
 @pytest.fixture(params=["intel", "amd"])

@@ -68,6 +68,12 @@ class PseudoTerminal:
         assert termios.tcgetattr(self.slave) == self.attributes, "the terminal is not restored"
         return self.process.wait(timeout=1)
 
+    def hang_up(self) -> int:
+        """Take the terminal away; returns the command's status."""
+        os.close(self._master)
+        self._master = -1
+        return self.process.wait(timeout=TIMEOUT_S)
+
     def __enter__(self) -> Self:
         return self
 
@@ -77,4 +83,5 @@ class PseudoTerminal:
         self.process.kill()
         self.process.wait()
         os.close(self.slave)
-        os.close(self._master)
+        if self._master >= 0:
+            os.close(self._master)

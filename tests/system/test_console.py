@@ -66,8 +66,7 @@ def test_commands(image: Path) -> None:
         user.press(b"\x01h")
         user.expect(b"Ctrl-A X")
         user.press(b"\x01c")
-        user.expect(b"cpu0: ")
-        user.expect(b"halted\r\n")
+        user.expect(b"cpu0 halted at 0x")
         user.press(b"\x01b")
         user.expect(b"<break>")
         user.press(b"\x01x")
@@ -82,6 +81,13 @@ def test_ended_by_a_signal(image: Path, signum: signal.Signals) -> None:
         user.expect(b"ready")
         user.process.send_signal(signum)
         assert user.wait() == (130 if signum == signal.SIGINT else -signum)
+
+
+def test_a_terminal_that_goes(image: Path) -> None:
+    """Closing its window ends the guest."""
+    with PseudoTerminal(["run", image, "--", "echo", "interrupt"]) as user:
+        user.expect(b"ready")
+        assert user.hang_up() == -signal.SIGHUP
 
 
 def test_stopped_and_continued(image: Path) -> None:
@@ -115,7 +121,7 @@ def test_the_end_of_a_pipe_is_no_end(image: Path) -> None:
     """A guest that waits for more is halted for ever, as one that never had input."""
     done = run(image, "--", "echo", "interrupt", input=b"x")
     assert done.stdout == b"ready\nx"
-    assert done.stderr == b"paravirt: the guest is halted and nothing can wake it\n"
+    assert done.stderr.startswith(b"paravirt: the guest is halted and nothing can wake it\n")
 
 
 def test_input_is_left_to_others(image: Path) -> None:
@@ -131,7 +137,7 @@ def test_no_input(image: Path, stdin: str) -> None:
     command = f'"{sys.executable}" -m paravirt run "{image}" {stdin} -- echo interrupt'
     done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=120, check=False)
     assert done.stdout == b"ready\n"
-    assert done.stderr == b"paravirt: the guest is halted and nothing can wake it\n"
+    assert done.stderr.startswith(b"paravirt: the guest is halted and nothing can wake it\n")
 
 
 def test_input_from_a_file_is_reproducible(image: Path, tmp_path: Path) -> None:

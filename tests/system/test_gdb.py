@@ -8,9 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,79 +16,15 @@ import pytest
 import paravirt as pv
 from paravirt.debugger import GdbServer, parse_address
 
+from .debug_server import TIMEOUT_S, Serve, gdb
 from .support import BuildGuest
 
 needs_gdb = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed (apt-get install gdb)")
-TIMEOUT_S = 120
 
 
 @pytest.fixture
 def image(guest_image: BuildGuest) -> Path:
     return guest_image("debuggee")
-
-
-class Server:
-    """A machine that waits for gdb in a thread of its own."""
-
-    def __init__(self, image: Path, *arguments: str, **options: object) -> None:
-        self.machine = pv.Machine(**options)  # type: ignore[arg-type]
-        self.machine.boot(image, args=arguments)
-        self.server = GdbServer(self.machine, "0")
-        self.results: list[pv.Result] = []
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        self.results.append(self.server.run())
-
-    @property
-    def port(self) -> int:
-        return parse_address(self.server.address)[1]
-
-    def join(self) -> pv.Result:
-        """Wait for the end of the run."""
-        self._thread.join(TIMEOUT_S)
-        assert not self._thread.is_alive(), "the server still runs"
-        return self.results[0]
-
-    def close(self) -> None:
-        while self._thread.is_alive():
-            self.machine.stop()
-            self._thread.join(0.05)
-        self.server.close()
-        self.machine.close()
-
-
-Serve = Callable[..., Server]
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    servers: list[Server] = []
-
-    def start(image: Path, *arguments: str, **options: object) -> Server:
-        servers.append(Server(image, *arguments, **options))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
-
-
-def gdb(image: Path, port: int, *commands: str) -> str:
-    """Connect stock gdb, let it do commands; returns what it says."""
-    arguments = ["gdb", "-nx", "-q", "-batch", "-ex", "set pagination off", "-ex", f"target remote 127.0.0.1:{port}"]
-    for command in commands:
-        arguments += ["-ex", command]
-    done = subprocess.run(
-        [*arguments, str(image)],
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    return done.stdout + done.stderr
 
 
 @needs_gdb
@@ -152,7 +86,7 @@ def test_steps(image: Path, serve: Serve) -> None:
     assert "$2 = 1280\n" in said
     assert re.search(r"\$4 = \[.*\]", said)
     assert "$6 = 77\n" in said
-    assert re.search(r"^cpu0: 0x[0-9a-f]+ <visit\+0x[0-9a-f]+>, at CPL 0$", said, re.MULTILINE)
+    assert re.search(r"^  cpu0 running at 0x[0-9a-f]+ <visit\+0x[0-9a-f]+>, cpl 0$", said, re.MULTILINE)
     assert "unknown command 'nonsense'" in said
     assert server.join().reason is pv.StopReason.STOPPED
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
-from paravirt.status import describe_vcpus
+from paravirt.status import describe_status
 from paravirt.terminal import EscapeKeys, TerminalClosed, is_interactive, raw_terminal
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _keys(machine: Machine) -> EscapeKeys:
     return EscapeKeys(
         {
             "x": end,
-            "c": lambda: sys.stderr.write("\nparavirt: " + describe_vcpus(machine)),
+            "c": lambda: sys.stderr.write("\nparavirt: " + describe_status(machine)),
             "b": machine.console.send_break,
             "h": lambda: sys.stderr.write(HELP),
         }

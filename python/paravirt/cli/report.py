@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from paravirt.result import StopReason
+from paravirt.status import describe_address, describe_places
 
 if TYPE_CHECKING:
     from paravirt.machine import Machine
@@ -42,19 +43,6 @@ def describe_end(machine: Machine, result: Result) -> str:
             return ""
 
 
-def describe_places(machine: Machine) -> str:
-    """Say where each vCPU is, a line for each."""
-    return "".join(f"  cpu{vcpu.index} {_describe_place(machine, vcpu)}\n" for vcpu in machine.vcpus)
-
-
-def _describe_place(machine: Machine, vcpu: Vcpu) -> str:
-    if vcpu.activity == "not started":
-        return vcpu.activity
-    # The kernel's symbols say nothing about a program's addresses.
-    place = _place(machine, vcpu.linear_rip) if vcpu.cpl == 0 else f"{vcpu.linear_rip:#x}"
-    return f"{vcpu.activity} at {place}, cpl {vcpu.cpl}"
-
-
 def describe_last_lines(machine: Machine) -> str:
     """Return the last lines of the guest's console, for a user who has not seen them."""
     text = machine.console.recent.decode("utf-8", "replace").replace("\r\n", "\n")
@@ -69,13 +57,13 @@ def _printable(line: str) -> str:
 
 def describe_triple_fault(machine: Machine, vcpu: Vcpu) -> str:
     """Say what a triple fault left: the CPU's registers, and how it came there."""
-    lines = [f"paravirt: triple fault on cpu{vcpu.index} at {_place(machine, vcpu.linear_rip)}"]
+    lines = [f"paravirt: triple fault on cpu{vcpu.index} at {describe_address(machine, vcpu.linear_rip)}"]
     lines += ["  " + line for line in describe_registers(vcpu)]
     blocks = vcpu.recent_blocks()
     if blocks:
         lines.append(f"last blocks of cpu{vcpu.index}, the latest at the end:")
     for address, length, instructions in blocks:
-        lines.append(f"  {_place(machine, address)}: {instructions} instructions, {length} bytes")
+        lines.append(f"  {describe_address(machine, address)}: {instructions} instructions, {length} bytes")
     return "\n".join(lines) + "\n"
 
 
@@ -138,8 +126,3 @@ def result_as_dict(machine: Machine, result: Result) -> dict[str, Any]:
             for fixup in machine.fixups
         ],
     }
-
-
-def _place(machine: Machine, address: int) -> str:
-    symbol = machine.symbols.find(address)
-    return f"{address:#x}" + (f" <{symbol}>" if symbol else "")
