@@ -28,6 +28,9 @@ __all__ = ["GdbServer", "parse_address"]
 
 LOOPBACK = "127.0.0.1"
 READ_BYTES = 64 << 10
+FIRST_BYTES = b"+-$\x03"
+"""What gdb can begin with. A browser that a web page makes send a request to this port begins otherwise, and would be
+understood where the request's content is."""
 SEND_TIMEOUT_S = 10
 """A gdb that does not read for so long has gone."""
 
@@ -98,6 +101,7 @@ class _Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._server = server
         self._session = _native.GdbSession(vm, server)
+        self._has_begun = False
         self.is_over = False
 
     @property
@@ -122,8 +126,11 @@ class _Connection:
             data = self._socket.recv(READ_BYTES)
             if not data:
                 self._lose("gdb has gone")
-                return
-            self._session.feed(data)
+            elif self._has_begun or data[0] in FIRST_BYTES:
+                self._has_begun = True
+                self._session.feed(data)
+            else:
+                self._lose(f"what connected for gdb does not speak its protocol: it began with {data[:16]!r}")
         except OSError as error:
             self._lose(f"lost gdb: {(error.strerror or str(error)).lower()}")
         except _native.GdbProtocolError as error:

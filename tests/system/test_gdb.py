@@ -17,6 +17,7 @@ import paravirt as pv
 from paravirt.debugger import GdbServer, parse_address
 
 from .debug_server import TIMEOUT_S, Serve, gdb
+from .pseudo_terminal import PseudoTerminal
 from .support import BuildGuest
 
 needs_gdb = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed (apt-get install gdb)")
@@ -178,6 +179,15 @@ def test_command_line(image: Path) -> None:
             assert process.wait(TIMEOUT_S) == 0
 
 
+def test_ended_while_waiting(image: Path) -> None:
+    """The user need not wait for gdb."""
+    with PseudoTerminal(["run", image, "--gdb", "0"]) as user:
+        user.expect(b"waiting for gdb: target remote 127.0.0.1:")
+        user.press(b"\x01x")
+        user.expect(b"terminated")
+        assert user.wait() == 0
+
+
 @pytest.mark.parametrize("address", ["", "x", "1:2:x", "99999", "-1", "localhost:"])
 def test_bad_addresses(address: str) -> None:
     with pytest.raises(pv.ConfigurationError, match="is not PORT or HOST:PORT"):
@@ -205,7 +215,7 @@ def test_clients_that_are_no_gdb(image: Path, serve: Serve, capfd: pytest.Captur
     before = server.machine.state_hash()
     for data in (
         b"",
-        b"GET / HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\n\r\n+$k#6b",
         b"$" + b"A" * 100_000,
         b"$m0,ffffffffffffffff#" + b"00",
         *(b"$" + noise.randbytes(200) + b"#00" for _ in range(20)),
