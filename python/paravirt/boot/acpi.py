@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from paravirt.boot import layout
 from paravirt.boot.acpi_blob import FACS_BYTES, FACS_WAKING_VECTOR, AcpiBlob, Pointer, checksum
-from paravirt.boot.acpi_dsdt import build_dsdt_body
+from paravirt.boot.acpi_dsdt import SCI_IRQ, build_dsdt_body
 from paravirt.memory import GuestMemory
 
 __all__ = ["build_rsdp", "build_tables", "waking_vector", "write_tables"]
@@ -23,7 +23,6 @@ TABLES_OFFSET = 64
 """Where the tables begin behind the RSDP: the FACS is the first and wants that alignment."""
 
 # The board's power management block, laid out as the PIIX4's at 0x600.
-SCI_IRQ = 9
 PM1A_EVENT = 0x600
 PM1A_CONTROL = 0x604
 PM_TIMER = 0x608

@@ -25,7 +25,7 @@ from paravirt.boot.aml import (
     string,
 )
 
-__all__ = ["build_dsdt_body", "pci_gsi"]
+__all__ = ["SCI_IRQ", "build_dsdt_body", "pci_gsi"]
 
 SLEEP_TYPE_S3, SLEEP_TYPE_S5 = 1, 0
 """What PM1a_CNT.SLP_TYP means on this board."""
@@ -34,6 +34,9 @@ PCI_SLOTS = 32
 PCI_PINS = 4
 PIRQ_GSIS = (10, 10, 11, 11)
 """Where the ISA bridge routes PIRQA# to PIRQD# (its registers 0x60 to 0x63)."""
+CHIPSET_SLOT = 1
+"""Its power management interrupts by the system control interrupt, whatever the bridge routes."""
+SCI_IRQ = 9
 ISA_BRIDGE_ADDRESS = 0x0001_0000
 """Device 1, function 0, as `_ADR` writes it."""
 FW_CFG_PORT, FW_CFG_PORTS = 0x510, 12
@@ -50,7 +53,7 @@ def build_dsdt_body(apic_ids: Sequence[int]) -> bytes:
 
 def pci_gsi(slot: int, pin: int) -> int:
     """Return the global system interrupt of a PCI device's pin, INTA# being 0."""
-    return PIRQ_GSIS[(slot + pin - 1) % PCI_PINS]
+    return SCI_IRQ if slot == CHIPSET_SLOT else PIRQ_GSIS[(slot + pin - 1) % PCI_PINS]
 
 
 def _processor(uid: int) -> bytes:
