@@ -7,6 +7,7 @@ use std::hash::{Hash, Hasher};
 use crate::chain::Chain;
 use crate::device::{Device, Seat};
 use crate::queue::Error;
+use crate::transport::LATENCY_NS;
 
 const DEVICE_ID: u16 = 3;
 /// Queue with buffers for the guest's input.
@@ -14,11 +15,17 @@ pub const RECEIVE: usize = 0;
 /// Queue with the guest's output.
 const TRANSMIT: usize = 1;
 
+/// How long the first input waits after a driver has offered buffers. Linux's offers them before it is ready to keep what comes,
+/// and discards it: an input that is already there would be lost.
+const FIRST_INPUT_NS: u64 = 100_000_000;
+
 /// The device, and the host's end of it.
 #[derive(Default)]
 pub struct Console {
     input: VecDeque<u8>,
     output: Vec<u8>,
+    /// The driver has got some input since its reset.
+    has_received: bool,
 }
 
 impl Console {
@@ -43,6 +50,7 @@ impl Console {
     }
 
     fn receive(&mut self, chain: &Chain, seat: &Seat<'_>) -> u32 {
+        self.has_received = true;
         let count = chain.writable_len().min(self.input.len() as u64) as usize;
         let bytes: Vec<u8> = self.input.drain(..count).collect();
         chain.write_at(seat.memory, 0, &bytes) as u32
@@ -78,6 +86,10 @@ impl Device for Console {
         queue != RECEIVE || !self.input.is_empty()
     }
 
+    fn latency_ns(&self, queue: usize) -> u64 {
+        if queue == RECEIVE && !self.has_received { FIRST_INPUT_NS } else { LATENCY_NS }
+    }
+
     fn serve(&mut self, queue: usize, chain: &Chain, seat: &Seat<'_>) -> Result<u32, Error> {
         match queue {
             RECEIVE => Ok(self.receive(chain, seat)),
@@ -89,8 +101,12 @@ impl Device for Console {
         }
     }
 
+    fn reset(&mut self) {
+        self.has_received = false;
+    }
+
     fn hash_state(&self, mut hasher: &mut dyn Hasher) {
-        self.input.hash(&mut hasher);
+        (&self.input, self.has_received).hash(&mut hasher);
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

@@ -7,6 +7,7 @@ use guestmem::GuestMemory;
 
 use crate::chain::Chain;
 use crate::queue::Error;
+use crate::transport::LATENCY_NS;
 
 /// What a device has while it works on a request.
 pub struct Seat<'a> {
@@ -33,6 +34,11 @@ pub trait Device: Send {
     /// Whether the device has a use for chains of this queue now.
     fn wants(&self, _queue: usize) -> bool {
         true
+    }
+
+    /// How long it takes, in ns of virtual time, until the device looks at a queue to which something has happened.
+    fn latency_ns(&self, _queue: usize) -> u64 {
+        LATENCY_NS
     }
 
     /// Carry a request out. Returns how many bytes were written to its writable part.

@@ -12,8 +12,8 @@
 //!
 //! # Time
 //!
-//! Nothing happens at a notification but that a time is set at which the device will look: [`LATENCY_NS`] later, in virtual
-//! time. Then it takes what is there, in order. So a run depends on the guest alone, and a guest sees that devices take time.
+//! Nothing happens at a notification but that a time is set at which the device will look at that queue: [`LATENCY_NS`] later,
+//! in virtual time. Then it takes what is there, in order. So a run depends on the guest alone, and a guest sees that devices take time.
 //!
 //! # A hostile driver
 //!

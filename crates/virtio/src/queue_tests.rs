@@ -169,7 +169,9 @@ fn input_waits_for_buffers_and_buffers_for_input() {
         console.waiting()
     };
     assert_eq!(console(&mut driver), 6);
+    let before = driver.now_ns;
     assert!(driver.run());
+    assert_eq!(driver.now_ns - before, 100_000_000, "the driver is given time to get ready");
     assert_eq!((driver.used(0), driver.bytes(BUFFERS)), ((0, 4), *b"abcd"));
     driver.offer(0);
     assert!(driver.run());

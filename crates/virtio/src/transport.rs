@@ -39,9 +39,8 @@ pub struct Transport {
     status: u8,
     driver_features: u64,
     interrupts: Interrupts,
-    /// Queues to look at, one bit each, and when.
-    kicked: u32,
-    due_ns: Option<u64>,
+    /// When to look at each queue; `None`: nothing has happened to it.
+    due_ns: Vec<Option<u64>>,
     /// Why the device needs a reset.
     fault: Option<Error>,
 }
@@ -49,15 +48,14 @@ pub struct Transport {
 impl Transport {
     /// The device as after power-on.
     pub fn new(device: Box<dyn Device>) -> Self {
-        let queues = (0..device.queues()).map(|_| Queue::new(MAX_QUEUE_SIZE)).collect();
+        let queues: Vec<_> = (0..device.queues()).map(|_| Queue::new(MAX_QUEUE_SIZE)).collect();
         Self {
             device,
+            due_ns: vec![None; queues.len()],
             queues,
             status: 0,
             driver_features: 0,
             interrupts: Interrupts::default(),
-            kicked: 0,
-            due_ns: None,
             fault: None,
         }
     }
@@ -143,8 +141,7 @@ impl Transport {
         self.status = 0;
         self.driver_features = 0;
         self.interrupts = Interrupts::default();
-        self.kicked = 0;
-        self.due_ns = None;
+        self.postpone();
         self.fault = None;
         self.device.reset();
     }
@@ -163,42 +160,42 @@ impl Transport {
 
     /// Something has happened to a queue: the driver has notified us, or the host has something for it.
     pub fn kick(&mut self, queue: usize, now_ns: u64) {
-        if queue < self.queues.len() && self.is_live() {
-            self.kicked |= 1 << queue;
-            self.due_ns.get_or_insert(now_ns.saturating_add(LATENCY_NS));
+        if let Some(due_ns) = self.due_ns.get_mut(queue)
+            && self.status & DRIVER_OK != 0
+            && self.fault.is_none()
+        {
+            due_ns.get_or_insert(now_ns.saturating_add(self.device.latency_ns(queue)));
         }
     }
 
-    /// The device cannot work now: it looks at its queues after the next notification.
+    /// The device does not work now: it looks at its queues after the next notification.
     pub fn postpone(&mut self) {
-        self.due_ns = None;
+        self.due_ns.fill(None);
     }
 
     /// When [`Transport::serve`] wants to be called.
     pub fn due_ns(&self) -> Option<u64> {
-        self.due_ns
+        self.due_ns.iter().flatten().copied().min()
     }
 
-    /// Look at the queues that were kicked, the first first.
+    /// Look at the queues whose time has come, the first first.
     pub fn serve(&mut self, memory: &GuestMemory, now_ns: u64) {
-        self.due_ns = None;
-        let mut budget = Budget { chains: MAX_CHAINS_AT_ONCE, bytes: MAX_BYTES_AT_ONCE };
-        while self.kicked != 0 && self.is_live() {
-            let queue = self.kicked.trailing_zeros() as usize;
-            let emptied = self.serve_queue(queue, memory, &mut budget);
-            match emptied {
-                Ok(true) => self.kicked &= !(1 << queue),
-                Ok(false) => {
-                    self.due_ns = Some(now_ns.saturating_add(LATENCY_NS));
-                    return;
-                }
+        for queue in 0..self.queues.len() {
+            if self.due_ns[queue].is_none_or(|due| due > now_ns) || !self.is_live() {
+                continue;
+            }
+            self.due_ns[queue] = None;
+            match self.serve_queue(queue, memory) {
+                Ok(true) => {}
+                Ok(false) => self.due_ns[queue] = Some(now_ns.saturating_add(LATENCY_NS)),
                 Err(fault) => self.break_down(fault),
             }
         }
     }
 
     /// Serve the chains of one queue. Returns false if there may be more.
-    fn serve_queue(&mut self, index: usize, memory: &GuestMemory, budget: &mut Budget) -> Result<bool, Error> {
+    fn serve_queue(&mut self, index: usize, memory: &GuestMemory) -> Result<bool, Error> {
+        let mut budget = Budget { chains: MAX_CHAINS_AT_ONCE, bytes: MAX_BYTES_AT_ONCE };
         let Some(queue) = self.queues.get_mut(index).filter(|queue| queue.is_enabled) else { return Ok(true) };
         let seat = Seat { memory, features: self.driver_features };
         let mut emptied = false;
@@ -221,7 +218,7 @@ impl Transport {
     fn break_down(&mut self, fault: Error) {
         self.status |= NEEDS_RESET;
         self.fault = Some(fault);
-        self.kicked = 0;
+        self.postpone();
         self.interrupts.config = true;
     }
 
@@ -233,7 +230,7 @@ impl Transport {
     /// Feed everything that can influence the guest's future to `hasher`.
     pub fn hash_state(&self, mut hasher: &mut dyn Hasher) {
         self.queues.hash(&mut hasher);
-        (self.status, self.driver_features, self.interrupts, self.kicked, self.due_ns).hash(&mut hasher);
+        (self.status, self.driver_features, self.interrupts, &self.due_ns).hash(&mut hasher);
         self.device.hash_state(hasher);
     }
 }

@@ -40,11 +40,9 @@ fn start(board: &mut Board, memory: &GuestMemory, queue: u64, len: u32, device_w
     poke(board, 0x3000 + 4 * queue, 2, queue);
 }
 
-/// Let time pass until nothing more happens soon.
-fn pass(board: &mut Board, now_ns: &mut u64) {
-    *now_ns += 1_000_000;
-    board.advance(*now_ns);
-}
+/// Let time pass: what a device needs for a request, and what a console gives its driver before the first input.
+const SHORT_NS: u64 = 1_000_000;
+const LONG_NS: u64 = 200_000_000;
 
 fn bytes<const N: usize>(memory: &GuestMemory, gpa: u64) -> [u8; N] {
     let mut bytes = [0; N];
@@ -67,7 +65,7 @@ fn a_request_ends_with_a_message_to_a_vcpu() {
     assert_eq!(bytes(&memory, BUFFER), [0; 16]);
     assert!(board.next_event_ns().is_some_and(|event| event <= virtio::LATENCY_NS));
     let before = state_hash(&board);
-    pass(&mut board, &mut 0);
+    board.advance(SHORT_NS);
     assert_ne!(state_hash(&board), before);
     assert_ne!(bytes(&memory, BUFFER), [0; 16]);
     assert_eq!((board.take_interrupt(0), board.take_interrupt(1)), (None, Some(0x55)));
@@ -85,7 +83,7 @@ fn without_messages_the_line_goes_to_the_8259() {
     };
     start(&mut board, &memory, 0, 16, true);
     assert_eq!(waits(&mut board), 0);
-    pass(&mut board, &mut 0);
+    board.advance(SHORT_NS);
     assert_eq!(waits(&mut board), 1 << 2, "IRQ 10");
 }
 
@@ -93,7 +91,6 @@ fn without_messages_the_line_goes_to_the_8259() {
 fn the_virtio_console_shares_the_serial_ports_other_end() {
     let memory = GuestMemory::new(0x10_0000).unwrap();
     let mut board = board_with_memory(1, &memory);
-    let mut now_ns = 0;
     assert!(board.plug_virtio_console().is_some());
     board.firmware_handoff();
     assert_eq!(board.console_room(), 0, "no driver");
@@ -101,13 +98,13 @@ fn the_virtio_console_shares_the_serial_ports_other_end() {
     memory.write_bytes(BUFFER, b"printed").unwrap();
     start(&mut board, &memory, 1, 7, false);
     outb(&mut board, 0x3F8, b'>');
-    pass(&mut board, &mut now_ns);
+    board.advance(SHORT_NS);
     assert_eq!(board.take_console(), b">printed");
     poke(&mut board, 0x14, 1, 0);
     memory.write_bytes(USED, &[0; 64]).unwrap();
     start(&mut board, &memory, 0, 64, true);
     board.console_input(b"bird");
-    pass(&mut board, &mut now_ns);
+    board.advance(LONG_NS);
     assert_eq!(bytes(&memory, BUFFER), *b"early bird");
     assert_eq!(inb(&mut board, 0x3FD) & 1, 0, "the serial port has got nothing");
     assert!(board.console_room() > 0);
