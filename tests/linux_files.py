@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
 from pathlib import Path
@@ -47,3 +48,13 @@ def find_busybox() -> Path:
         if path.is_file() and b"/ld-" not in path.read_bytes()[:4096]:
             return path
     raise LinuxFilesMissing(f"no statically linked busybox; {HOW_TO_GET_THEM}")
+
+
+def read_module(kernel: Path, name: str) -> bytes:
+    """Return one of the kernel's modules, from `lib/modules` beside the directory that the kernel is in."""
+    version = kernel.name.removeprefix("vmlinuz-")
+    for root in (kernel.parent.parent, kernel.parent.parent / "usr"):
+        for path in (root / "lib" / "modules" / version).rglob(f"{name}.ko*"):
+            data = path.read_bytes()
+            return lzma.decompress(data) if path.suffix == ".xz" else data
+    raise LinuxFilesMissing(f"no module {name} of {kernel}, in lib/modules/{version} beside it; {HOW_TO_GET_THEM}")

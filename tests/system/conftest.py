@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import paravirt as pv
 from paravirt.guest import build_guest
 
-from ..linux_files import REQUIRED_VARIABLE, LinuxFilesMissing, find_busybox, find_kernel
+from ..linux_files import REQUIRED_VARIABLE, LinuxFilesMissing, find_busybox, find_kernel, read_module
 from .debug_server import DebugServer, Serve
 from .support import GUESTS, MAX_INSTRUCTIONS, BuildGuest, GuestRun, RunGuest, SumInterface
 
@@ -67,6 +67,19 @@ def busybox() -> bytes:
         return find_busybox().read_bytes()
     except LinuxFilesMissing as error:
         return _required(error).read_bytes()
+
+
+@pytest.fixture(scope="session")
+def linux_module(linux: Path) -> Callable[[str], bytes]:
+    """A function that returns one of the kernel's modules by its name."""
+
+    def module(name: str) -> bytes:
+        try:
+            return read_module(linux, name)
+        except LinuxFilesMissing as error:
+            return _required(error).read_bytes()
+
+    return module
 
 
 @pytest.fixture
