@@ -119,8 +119,8 @@ class Request:
 
     vcpu: Vcpu
     header: bytes
-    words: list[int]
-    elements: list[bytes]
+    words: list[int] = field(default_factory=list)
+    elements: list[bytes] = field(default_factory=list)
     reps_done: int = 0
     output: bytearray = field(default_factory=bytearray)
 
@@ -200,16 +200,13 @@ class Hypercalls:
         else:
             block = self._read_memory(registers.first, size)
             self._read_memory(registers.second, output)  # It must be there before anything is done.
-        return Request(
-            vcpu=vcpu,
-            header=block[: shape.header],
-            words=[int.from_bytes(block[at : at + 8], "little") for at in range(shape.header, list_offset, 8)],
-            elements=[
-                block[at : at + shape.element]
-                for at in range(list_offset + start * shape.element, size, shape.element or 1)
-            ],
-            reps_done=start,
-        )
+        request = Request(vcpu, block[: shape.header], reps_done=start)
+        if words:
+            request.words = [int.from_bytes(block[at : at + 8], "little") for at in range(shape.header, list_offset, 8)]
+        if reps:
+            first = list_offset + start * shape.element
+            request.elements = [block[at : at + shape.element] for at in range(first, size, shape.element)]
+        return request
 
     def _read_memory(self, gpa: int, size: int) -> bytes:
         if not size:
