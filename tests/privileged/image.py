@@ -37,6 +37,9 @@ class Case:
     rsp: int = at.STACKS + at.STACK_SIZE
     rflags: int = 2
     registers: dict[str, int] = field(default_factory=dict)
+    msrs: dict[int, int] = field(default_factory=dict)
+    breakpoints: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dr7: int = 0x400
     memory: dict[int, bytes] = field(default_factory=dict)
     """Stores before the start, in this order."""
 
@@ -52,7 +55,9 @@ class Case:
         )[:-4]
         frame = struct.pack("<QIIQII", self.rip, self.cs, self.rflags, self.rsp, self.ss, len(dwords))
         registers = struct.pack("<7Q", *(self.registers.get(name, 0) for name in REGISTERS))
-        body = head + frame + registers + b"".join(struct.pack("<II", *store) for store in dwords)
+        debug = struct.pack("<II4Q", self.dr7, len(self.msrs), *self.breakpoints)
+        body = head + frame + registers + debug + b"".join(struct.pack("<II", *store) for store in dwords)
+        body += b"".join(struct.pack("<IQ", *msr) for msr in self.msrs.items())
         return struct.pack("<I", len(body) + 4) + body
 
     def _patches(self) -> list[tuple[int, int]]:
@@ -79,10 +84,10 @@ class Record:
 
 
 FIELDS = (
-    *("vector", "error", "cs", "ss", "ds", "es", "fs", "gs", "tr", "ldtr", "cr0", "cr4"),
-    *("cr2", "rip", "rflags", "rsp", *REGISTERS),
+    *("vector", "error", "cs", "ss", "ds", "es", "fs", "gs", "tr", "ldtr", "cr0", "cr4", "dr6", "dr7"),
+    *("cr2", "rip", "rflags", "rsp", *REGISTERS, "r11"),
 )
-RECORD = struct.Struct("<12I11Q")
+RECORD = struct.Struct("<14I12Q")
 
 
 def read_records(memory: bytes, count: int) -> list[Record]:

@@ -73,10 +73,16 @@ C_RBX = 96
 C_RBP = 104
 C_RSI = 112
 C_RDI = 120
-C_PATCHES = 128
+C_DR7 = 128
+C_NUM_MSRS = 132
+C_DR0 = 136
+C_DR1 = 144
+C_DR2 = 152
+C_DR3 = 160
+C_PATCHES = 168
 
 EFLAGS_VM = 1 << 17
-RECORD_DWORDS = 12 + 2 * 11
+RECORD_DWORDS = 14 + 2 * 12
 
 # Selectors of the GDT that every case has.
 CODE32 = (0x08, 0x29, 0x3A, 0x4B)

@@ -2,8 +2,8 @@
  * A guest that puts the processor into given states, lets it execute a few instructions there, and records how that ended.
  *
  * It is the same image for each processor that is compared; layout.py has the names in capitals, image.py adds the cases. A case is
- * a list of stores into low memory (descriptor tables, page tables, code, stacks), control registers, general registers and the
- * frame with which to start. It ends with the first exception: code is followed by UD2 wherever it may go. Handlers in 32-bit mode
+ * a list of stores into low memory (descriptor tables, page tables, code, stacks), MSRs, control, debug and general registers, and
+ * the frame with which to start. It ends with the first exception: code is followed by UD2 wherever it may go. Handlers in 32-bit mode
  * are interrupt gates, but #DF, #TS and #SS are task gates, so that they work on any stack; in long mode all use an IST stack.
  * The record is what the exception says, the registers, and each dword of low memory that has changed since the start.
  */
@@ -67,6 +67,15 @@ prepare:
         movl    %eax, (%edi)
         addl    $8, %esi
         loop    1b
+2:      movl    C_NUM_MSRS(%ebx), %ebp
+1:      decl    %ebp
+        js      2f
+        movl    (%esi), %ecx
+        movl    4(%esi), %eax
+        movl    8(%esi), %edx
+        wrmsr
+        addl    $12, %esi
+        jmp     1b
 2:      movl    $ARENA, %esi
         movl    $SHADOW, %edi
         movl    PARAMETERS + 4, %ecx
@@ -115,8 +124,23 @@ prepare:
         \mov   C_RDI(%\case), %\r\()di
         .endm
 
+/* Breakpoints. What happens here until the case starts is not where any may be. */
+        .macro  load_breakpoints mov, a, case
+        \mov   C_DR0(%\case), %\a
+        \mov   %\a, %dr0
+        \mov   C_DR1(%\case), %\a
+        \mov   %\a, %dr1
+        \mov   C_DR2(%\case), %\a
+        \mov   %\a, %dr2
+        \mov   C_DR3(%\case), %\a
+        \mov   %\a, %dr3
+        movl    C_DR7(%\case), %eax
+        \mov   %\a, %dr7
+        .endm
+
 start32:
         lidt    case_idtr
+        load_breakpoints movl, eax, ebx
         movl    $0x10, %eax
         movl    %eax, %ds
         movl    %eax, %es
@@ -176,6 +200,7 @@ start64:
         movl    $STACK_TOP, %esp
         lldt    C_LDTR(%rbx)
         ltr     C_TR(%rbx)
+        load_breakpoints movq, rax, rbx
         movl    C_DATA(%rbx), %eax
         movl    %eax, %ds
         movl    %eax, %es
@@ -247,6 +272,8 @@ common32:                               /* vector, error code, EIP, CS, EFLAGS, 
         movl    %eax, R_RSI + 4
         movl    %eax, R_RDI + 4
         movl    %eax, R_CR2 + 4
+        movl    %eax, R_R11
+        movl    %eax, R_R11 + 4
         movl    %cr2, %eax
         movl    %eax, R_CR2
 finish32:
@@ -257,6 +284,14 @@ finish32:
         movl    $STACK_TOP, %esp
         pushl   $2
         popfl
+        movl    %dr6, %eax
+        movl    %eax, R_DR6
+        movl    %dr7, %eax
+        movl    %eax, R_DR7
+        movl    $0x400, %eax
+        movl    %eax, %dr7
+        movl    $0xFFFF0FF0, %eax
+        movl    %eax, %dr6
         xorl    %eax, %eax
         str     %ax
         movl    %eax, R_TR
@@ -346,6 +381,7 @@ common64:
         movq    %rbp, R_RBP
         movq    %rsi, R_RSI
         movq    %rdi, R_RDI
+        movq    %r11, R_R11
         movl    %ds, %eax
         movl    %eax, R_DS
         movl    %es, %eax
@@ -397,6 +433,8 @@ R_TR:           .long 0
 R_LDTR:         .long 0
 R_CR0:          .long 0
 R_CR4:          .long 0
+R_DR6:          .long 0
+R_DR7:          .long 0
 R_CR2:          .quad 0
 R_RIP:          .quad 0
 R_RFLAGS:       .quad 0
@@ -408,6 +446,7 @@ R_RBX:          .quad 0
 R_RBP:          .quad 0
 R_RSI:          .quad 0
 R_RDI:          .quad 0
+R_R11:          .quad 0
 
 /* Vectors whose exception pushes an error code; 30 is AMD's #SX. */
 #define HAS_ERROR_CODE(vector) ((1 << 8 | 0x7C00 | 1 << 17 | 1 << 21 | 3 << 29) >> (vector) & 1)

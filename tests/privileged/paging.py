@@ -17,6 +17,8 @@ ACCESSED, DIRTY, LARGE, GLOBAL, NX = 1 << 5, 1 << 6, 1 << 7, 1 << 8, 1 << 63
 CR0 = 0x80000011
 CR0_WP = 1 << 16
 CR4_PSE, CR4_PAE, CR4_PGE, CR4_LA57, CR4_SMEP, CR4_SMAP, CR4_PKE = (1 << bit for bit in (4, 5, 7, 12, 20, 21, 22))
+CR4_PKS = 1 << 24
+PKRS = 0x6E1
 EFER_LME, EFER_NXE = 1 << 8, 1 << 11
 EFLAGS_AC = 1 << 18
 PAGE_FRAME = at.PAGE
@@ -99,9 +101,22 @@ ACCESSES = {
 OFFSETS = (0, 0, 0, 8, 0x800, 0xFFC, 0xFFE, 0xFFF)
 
 
+def make_keys_case(rng: random.Random) -> Case:
+    """Draw a case in which pages have protection keys, those of the kernel too."""
+    case = _draw(rng, tuple(mode for mode in MODES if mode.efer))
+    case.cr4 |= CR4_PKS | rng.choice((0, CR4_PKE))
+    # Key 0 is the monitor's.
+    case.msrs[PKRS] = rng.choice((4, 8, 12, 0x55555554, 0xAAAAAAA8, 0xFFFFFFFC, rng.getrandbits(32) & ~3))
+    return case
+
+
 def make_paging_case(rng: random.Random) -> Case:
     """Draw one case."""
-    mode = rng.choice(MODES)
+    return _draw(rng, MODES)
+
+
+def _draw(rng: random.Random, modes: tuple[Mode, ...]) -> Case:
+    mode = rng.choice(modes)
     user = rng.random() < 0.5
     cr4 = mode.cr4 | sum(bit for bit in (CR4_PSE, CR4_PGE, CR4_SMEP, CR4_SMAP) if rng.random() < 0.5)
     long = bool(mode.efer)

@@ -18,7 +18,9 @@ STACK_TOPS = (*(at.STACKS + at.STACK_SIZE * (ring + 1) for ring in range(3)), at
 NUM_LDT = 16
 NUM_GATES = 16
 TESTED = range(at.FIRST_TESTED, at.GDT_LIMIT + 1, 8)
-EFLAGS_IF, EFLAGS_DF, EFLAGS_NT, EFLAGS_AC = 1 << 9, 1 << 10, 1 << 14, 1 << 18
+EFLAGS_TF, EFLAGS_IF, EFLAGS_DF, EFLAGS_NT, EFLAGS_AC = 1 << 8, 1 << 9, 1 << 10, 1 << 14, 1 << 18
+SET_TF = b"\x9c\x81\x0c\x24\x00\x01\x00\x00\x9d"
+"""PUSHF, OR of the dword on the stack, POPF, in 32-bit and 64-bit code."""
 READ_OUTSIDE = (0, 0x3F8, 0xA1F0, 0xBFF0, 0xFFF0, 0x15FF0)
 PARAMETER_COUNTS = (0, 0, 1, 2, 5, 31)
 
@@ -410,8 +412,8 @@ STEPPED = (
 
 def _single_step(b: Builder) -> Case:
     """Set TF, and step over something."""
-    code = b"\x9c\x81\x0c\x24\x00\x01\x00\x00\x9d" + b.rng.choice(STEPPED)
-    case = b.case(f"TF, {code[9:].hex(' ')}", code, rax=at.FLAT[b.ring], rsi=at.DATA, rdi=at.DATA + 0x40)
+    code = SET_TF + b.rng.choice(STEPPED)
+    case = b.case(f"TF, {code[len(SET_TF) :].hex(' ')}", code, rax=at.FLAT[b.ring], rsi=at.DATA, rdi=at.DATA + 0x40)
     case.rflags &= ~EFLAGS_DF
     return case
 

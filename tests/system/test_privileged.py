@@ -14,22 +14,40 @@ import random
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from tests.privileged.breakpoints import make_breakpoint_case
 from tests.privileged.compare import compare, explain, without_pdptes
 from tests.privileged.image import Case, Record, build_monitor
-from tests.privileged.paging import MAX_PHYSICAL_BITS, make_paging_case
+from tests.privileged.paging import MAX_PHYSICAL_BITS, make_keys_case, make_paging_case
 from tests.privileged.runner import QEMU, qemu, run_cases, software_cpu
 from tests.privileged.segments import make_long_case, make_protected_case
+from tests.privileged.syscalls import make_syscall_case
+from tests.privileged.virtual import make_virtual_case
 
 NUM_CASES = int(os.environ.get("PARAVIRT_PRIVILEGED_CASES", "300"))
 SEED = int(os.environ.get("PARAVIRT_PRIVILEGED_SEED", "1"))
 CASES_OF_AN_IMAGE = 2000
-KINDS: dict[str, Callable[[random.Random], Case]] = {
-    "paging": make_paging_case,
-    "protected": make_protected_case,
-    "long": make_long_case,
+
+
+class Kind(NamedTuple):
+    """Cases that are drawn together. tables: page tables are part of what is compared."""
+
+    make: Callable[[random.Random], Case]
+    tables: bool = False
+    cpu: str = "default"
+
+
+KINDS = {
+    "paging": Kind(make_paging_case, tables=True),
+    "keys": Kind(make_keys_case, tables=True, cpu="default,+pks"),
+    "protected": Kind(make_protected_case),
+    "long": Kind(make_long_case),
+    "virtual": Kind(make_virtual_case),
+    "syscall": Kind(make_syscall_case),
+    "breakpoint": Kind(make_breakpoint_case),
 }
 VENDORS = {"intel": "GenuineIntel", "amd": "AuthenticAMD"}
 SHOWN = 5
@@ -53,7 +71,7 @@ def monitor(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def draw(kind: str, seed: int, count: int) -> list[Case]:
     """Draw the cases of a seed."""
     rng = random.Random(f"{kind} {seed}")
-    return [KINDS[kind](rng) for _ in range(count)]
+    return [KINDS[kind].make(rng) for _ in range(count)]
 
 
 def unexplained(host: str, cases: Sequence[Case], ours: Sequence[Record], theirs: Sequence[Record]) -> list[str]:
@@ -70,12 +88,12 @@ def unexplained(host: str, cases: Sequence[Case], ours: Sequence[Record], theirs
 @pytest.mark.parametrize("kind", KINDS)
 def test_as_in_qemu(host: str, kind: str, monitor: bytes, tmp_path: Path) -> None:
     """Both processors end each case in the same way: exception, error code, CR2, registers, low memory."""
-    here = software_cpu(host, "default", tmp_path)
+    here = software_cpu(host, KINDS[kind].cpu, tmp_path)
     there = qemu(f"max,phys-bits={MAX_PHYSICAL_BITS},vendor={VENDORS[host]}", tmp_path)
     wrong: list[str] = []
     for number, start in enumerate(range(0, NUM_CASES, CASES_OF_AN_IMAGE)):
         cases = draw(kind, SEED + number, min(CASES_OF_AN_IMAGE, NUM_CASES - start))
-        small = kind != "paging"
+        small = not KINDS[kind].tables
         ours = run_cases(here, monitor, cases, small=small)
         theirs = run_cases(there, monitor, cases, small=small)
         wrong += [f"seed {SEED + number}: {text}" for text in unexplained(host, cases, ours, theirs)]
@@ -86,6 +104,7 @@ def test_as_in_qemu(host: str, kind: str, monitor: bytes, tmp_path: Path) -> Non
 def test_as_agreed(host: str, kind: str, monitor: bytes, tmp_path: Path) -> None:
     """The software CPU does what it did when QEMU agreed. Compare with QEMU before changing what is expected."""
     cases = draw(kind, 0, 200)
-    records = run_cases(software_cpu(host, "default", tmp_path), monitor, cases, small=kind != "paging")
+    here = software_cpu(host, KINDS[kind].cpu, tmp_path)
+    records = run_cases(here, monitor, cases, small=not KINDS[kind].tables)
     digest = hashlib.sha256("\n".join(record.describe() for record in records).encode()).hexdigest()[:16]
     assert digest == AGREED[kind, host]

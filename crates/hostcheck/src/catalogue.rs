@@ -129,7 +129,7 @@ pub fn family_of(code: Code) -> Option<Family> {
     }
     if features
         .iter()
-        .any(|feature| [F::SSE, F::SSE2, F::SSE3, F::SSSE3, F::SSE4_1, F::SSE4_2, F::MMX].contains(feature))
+        .any(|feature| [F::SSE, F::SSE2, F::SSE3, F::SSSE3, F::SSE4_1, F::SSE4_2, F::SSE4A, F::MMX].contains(feature))
     {
         let mmx = needs(F::MMX) || op.op_kinds().iter().any(|kind| [K::mm_reg, K::mm_rm, K::mm_or_mem].contains(kind));
         return Some(match (float, mmx, vector) {
@@ -235,6 +235,8 @@ mod tests {
             (Code::Pshufb_mm_mmm64, Some(Family::Mmx)),
             (Code::Cvtpi2ps_xmm_mmm64, Some(Family::SseFloat)),
             (Code::Movsd_xmm_xmmm64, Some(Family::Sse)),
+            (Code::Insertq_xmm_xmm_imm8_imm8, Some(Family::Sse)),
+            (Code::Movntss_m32_xmm, Some(Family::Sse)),
             (Code::Cmppd_xmm_xmmm128_imm8, Some(Family::SseFloat)),
             (Code::Addsubps_xmm_xmmm128, Some(Family::SseFloat)),
             (Code::Ldmxcsr_m32, Some(Family::SseFloat)),

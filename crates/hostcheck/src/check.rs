@@ -103,7 +103,7 @@ pub fn check(plan: &Plan) -> Report {
         if compare::differences(&case, &host, &guest).is_empty() {
             continue;
         }
-        let Some((culprit, text)) = explain(plan, number, &case, &mut sides) else { continue };
+        let (culprit, text) = explain(plan, number, &case, &mut sides);
         let entry = report.differences.entry(culprit).or_insert((0, text));
         entry.0 += 1;
         if report.differences.values().map(|entry| entry.0).sum::<usize>() >= ENOUGH {
@@ -111,13 +111,6 @@ pub fn check(plan: &Plan) -> Report {
         }
     }
     report
-}
-
-/// Whether a case has made the host do what the guest's CPUID says is not there: MXCSR.MM, a bit that exists with MISALIGNSSE (APM
-/// vol. 1 section 4.2.2) and that any LDMXCSR may meet in memory.
-fn is_beyond_the_guest(host: &Outcome) -> bool {
-    const MM: u32 = 1 << 17;
-    host.state.xsave.mxcsr() & MM != 0
 }
 
 /// Note what the host lacks, and what the software CPU does; the latter is the result.
@@ -137,14 +130,11 @@ fn sort_out(family: Family, sides: &mut Sides, report: &mut Report) -> BTreeSet<
     missing
 }
 
-/// The instruction after which the sides first differ, and all about it; none if that is explained.
-fn explain(plan: &Plan, number: u64, case: &Case, sides: &mut Sides) -> Option<(String, String)> {
+/// The instruction after which the sides first differ, and all about it.
+fn explain(plan: &Plan, number: u64, case: &Case, sides: &mut Sides) -> (String, String) {
     let count = (0..=case.len()).find(|&count| sides.differ(&case.prefix(count))).unwrap_or(case.len());
     let shortest = case.prefix(count);
     let (host, guest) = sides.run(&shortest);
-    if is_beyond_the_guest(&host) {
-        return None;
-    }
     let (before, _) = sides.run(&case.prefix(count.saturating_sub(1)));
     let culprit = count.checked_sub(1).map_or("(no instruction)".into(), |last| name_of(case, last));
     let mut text = String::new();
@@ -162,7 +152,7 @@ fn explain(plan: &Plan, number: u64, case: &Case, sides: &mut Sides) -> Option<(
     for line in compare::differences(&shortest, &host, &guest) {
         let _ = writeln!(text, "    {line}");
     }
-    Some((culprit, text))
+    (culprit, text)
 }
 
 fn stepping(case: &Case) -> &'static str {

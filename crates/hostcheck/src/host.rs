@@ -61,6 +61,7 @@ pub fn has(feature: F) -> bool {
         F::VAES => bit_of(7, ECX, 9),
         F::VPCLMULQDQ => bit_of(7, ECX, 10),
         F::LZCNT => bit_of(0x8000_0001, ECX, 5),
+        F::SSE4A => bit_of(0x8000_0001, ECX, 6),
         F::PREFETCHW => bit_of(0x8000_0001, ECX, 8),
         _ => false,
     }
@@ -76,6 +77,11 @@ pub fn has_image_instruction(name: &str) -> bool {
         "xsavec" => of_xsave(XSAVEC),
         _ => true,
     }
+}
+
+/// Whether MXCSR.MM exists.
+pub fn has_misaligned_sse() -> bool {
+    bit_of(0x8000_0001, 2, 7)
 }
 
 /// Of x87, SSE and AVX state, what XSAVE is enabled for.
@@ -112,8 +118,5 @@ pub fn cpuid() -> CpuidTable {
     entries.extend([0, 1, 2].map(|sub| CpuidEntry { leaf: 0xD, subleaf: Some(sub), registers: leaf(0xD, sub) }));
     // The host may be a guest itself.
     entries[1].registers[2] &= !bit::L1_ECX_HYPERVISOR;
-    // MXCSR.MM, by which unaligned operands of SSE are allowed.
-    const MISALIGNSSE: u32 = 1 << 7;
-    entries[4].registers[2] &= !MISALIGNSSE;
     CpuidTable::new(entries)
 }

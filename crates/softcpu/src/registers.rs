@@ -7,7 +7,7 @@ use crate::cpu::Cpu;
 use crate::mmu::PDPT_MASK;
 use crate::op::REGISTER_SLOTS;
 use crate::segment::{SS, Segment};
-use crate::vector::state::MXCSR_MASK;
+use crate::vector::state::mxcsr_mask;
 
 /// A register cannot hold a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Cpu {
                 Fcw => self.fpu.set_control(narrow(value)?),
                 Fsw => self.fpu.set_status(narrow(value)?),
                 Ftw => self.fpu.set_tag_word(narrow(value)?),
-                Mxcsr if value & !u64::from(MXCSR_MASK) == 0 => self.vector.mxcsr = value as u32,
+                Mxcsr if value & !u64::from(mxcsr_mask(&self.features)) == 0 => self.vector.mxcsr = value as u32,
                 Dr0 => self.debug.addresses[0] = value,
                 Dr1 => self.debug.addresses[1] = value,
                 Dr2 => self.debug.addresses[2] = value,

@@ -113,6 +113,8 @@ pub const L7_2_EDX_BHI_CTRL: u32 = 1 << 4;
 /// Leaf 0xD.1 EAX: XSAVES, XRSTORS and IA32_XSS.
 pub const XSAVE_EAX_XSAVES: u32 = 1 << 3;
 
+/// Leaf 0x80000001 ECX: MXCSR.MM (AMD).
+pub const X1_ECX_MISALIGNSSE: u32 = 1 << 7;
 /// Leaf 0x80000001 ECX: six performance counters with pairs of MSRs (AMD).
 pub const X1_ECX_PERFCTR_CORE: u32 = 1 << 23;
 /// Leaf 0x80000001 EDX: SYSCALL and SYSRET.

@@ -126,7 +126,24 @@ FEATURES: Mapping[str, Feature] = {
 
 IMPLEMENTED: frozenset[str] = frozenset(
     (
-        *("fpu", "de", "pse", "tsc", "msr", "pae", "mce", "cx8", "apic", "sep", "mtrr", "pge", "mca", "cmov", "pat"),
+        *(
+            "fpu",
+            "vme",
+            "de",
+            "pse",
+            "tsc",
+            "msr",
+            "pae",
+            "mce",
+            "cx8",
+            "apic",
+            "sep",
+            "mtrr",
+            "pge",
+            "mca",
+            "cmov",
+            "pat",
+        ),
         *("pse36", "clflush", "monitor", "cx16", "pcid", "x2apic", "movbe", "popcnt", "tsc-deadline", "rdrand"),
         *("fsgsbase", "tsc_adjust", "bmi1", "smep", "bmi2", "erms", "invpcid", "rdseed", "adx", "smap"),
         *("clflushopt", "clwb", "umip", "pku", "la57", "rdpid", "arat", "lahf_lm", "cr8legacy", "abm"),
@@ -134,7 +151,7 @@ IMPLEMENTED: frozenset[str] = frozenset(
         *("avx", "f16c", "fma", "avx2", "vaes", "vpclmulqdq"),
         *("fxsr", "fxsr_opt", "xsave", "xsaveopt", "xsavec", "xgetbv1", "xsaves", "xsaveerptr"),
         *("3dnowprefetch", "topoext", "syscall", "nx", "pdpe1gb", "rdtscp", "lm", "invtsc", "lam", "pks"),
-        *("pmu", "perfctr_core", "lfence-always-serializing"),
+        *("sse4a", "misalignsse", "pmu", "perfctr_core", "lfence-always-serializing"),
         # Controls of speculation: all are there, and there is nothing that they could change.
         *("spec-ctrl", "stibp", "ssbd", "flush-l1d", "md-clear", "arch-capabilities", "rdctl-no", "ibrs-all"),
         *("skip-l1dfl-vmentry", "ssb-no", "mds-no", "pschange-mc-no", "taa-no", "sbdr-ssdp-no", "fbsdp-no", "psdp-no"),

@@ -110,7 +110,7 @@ INTEL, AMD = "GenuineIntel", "AuthenticAMD"
 # -- features, generation by generation: each line adds to the one that it names; with what microcode brought later
 
 _V1 = (
-    "fpu de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 syscall nx lm "
+    "fpu vme de pse tsc msr pae mce cx8 apic sep mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 syscall nx lm "
     "arat invtsc"
 )
 """The x86-64 psABI's baseline, what kernels of it cannot do without, and time that does not stop: ours never does."""

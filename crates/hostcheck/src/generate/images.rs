@@ -48,7 +48,6 @@ pub fn case(seed: u64, number: u64, has: impl Fn(&str) -> bool) -> Option<(Case,
     }
     let mode = if random.percent(70) { Mode::Long64 } else { Mode::Compat32 };
     let mut state = inputs::state(&mut random, Family::AvxFloat, mode, CODE);
-    state.rflags &= !x86defs::rflags::AC;
     if state.xsave.fcw() == FCW_INIT {
         state.xsave.set_fcw(FCW_INIT ^ 1);
     }
@@ -102,8 +101,7 @@ fn prepare(random: &mut Random, memory: &mut [u8], offset: usize) {
         }
     };
     let mxcsr = if random.percent(95) { random.next() as u32 & 0xFFFF } else { 1 << (16 + random.below(16)) };
-    // MXCSR.MM exists on some hosts, and not in the guest.
-    put(MXCSR, &(mxcsr & !(1 << 17)).to_le_bytes());
+    put(MXCSR, &mxcsr.to_le_bytes());
     // How much of an address that is not canonical FIP and FDP keep is up to the processor.
     for at in POINTERS {
         put(at + 6, &[0; 2]);

@@ -5,6 +5,7 @@ use x86defs::rflags;
 use super::values;
 use crate::case::{Mode, State};
 use crate::catalogue::Family;
+use crate::host;
 use crate::layout::{SCRATCH, WRITABLE};
 use crate::random::Random;
 use crate::xsave::Xsave;
@@ -66,8 +67,10 @@ fn extended(random: &mut Random, family: Family) -> Xsave {
         image.set_xmm(i, vector(random, family));
         image.set_ymm_high(i, vector(random, family));
     }
-    if matches!(family, Family::SseFloat | Family::AvxFloat) {
-        image.set_mxcsr(mxcsr(random));
+    match family {
+        Family::SseFloat | Family::AvxFloat => image.set_mxcsr(mxcsr(random)),
+        Family::Sse | Family::Crypto => image.set_mxcsr(image.mxcsr() | misaligned(random)),
+        _ => {}
     }
     if matches!(family, Family::X87 | Family::Mmx | Family::SseFloat | Family::Encoding) {
         x87(random, family, &mut image);
@@ -81,7 +84,14 @@ pub fn mxcsr(random: &mut Random) -> u32 {
     let value = random.next() as u32 & 0xFFFF;
     let value = if random.percent(70) { value | MASKS } else { value };
     // Not that every result is flushed.
-    if random.percent(50) { value & !0x8040 } else { value }
+    let value = if random.percent(50) { value & !0x8040 } else { value };
+    value | misaligned(random)
+}
+
+/// MXCSR.MM at times, on hosts that have it.
+fn misaligned(random: &mut Random) -> u32 {
+    const MM: u32 = 1 << 17;
+    if random.percent(20) && host::has_misaligned_sse() { MM } else { 0 }
 }
 
 const EXCEPTIONS: u16 = 0x3F;

@@ -203,8 +203,9 @@ impl Draw<'_> {
         let small = if self.random.percent(50) { self.random.below(72) } else { value } as u8;
         match kind {
             K::imm8 => {
-                // ENTER and the like have a second one.
-                if instr.op_kinds().take(i as usize).any(|kind| kind == OpKind::Immediate16) {
+                // ENTER and EXTRQ have two.
+                let first = [OpKind::Immediate16, OpKind::Immediate8];
+                if instr.op_kinds().take(i as usize).any(|kind| first.contains(&kind)) {
                     instr.set_op_kind(i, OpKind::Immediate8_2nd);
                     instr.set_immediate8_2nd(small);
                 } else {

@@ -7,10 +7,12 @@ use super::vector_operands::VectorOperands;
 use crate::exec::form::Place;
 use crate::mmx;
 use crate::op::Handler;
-use crate::vector::compute::{self, Across, UnalignedOnAmd, WithThird};
+use crate::vector::compute::{self, Across, Compute, LowHalf, UnalignedOnAmd, WithThird};
 use crate::vector::lanewise::Lanes;
 use crate::vector::shift::{ByCount, ByImmediate, Shift};
-use crate::vector::{across, aes, arithmetic, compare, galois, lanewise, logic, sha, shift, shuffle, strings};
+use crate::vector::{
+    across, aes, arithmetic, bitfield, compare, galois, lanewise, logic, sha, shift, shuffle, strings,
+};
 
 /// Two sources, lane by lane; with MMX registers, their halves of lanes.
 pub fn lanewise<K: lanewise::Kernel>(v: &mut VectorOperands<'_, '_>) -> Handler {
@@ -40,6 +42,15 @@ fn high<K: lanewise::Kernel>(v: &mut VectorOperands<'_, '_>) -> Handler {
     mmx::handler::<mmx::High<K>>(source, v.size())
 }
 
+/// As [`lanewise`], of the lower halves.
+fn low<K: lanewise::Kernel>(v: &mut VectorOperands<'_, '_>) -> Handler {
+    if v.is_mmx() {
+        return lanewise::<K>(v);
+    }
+    let source = v.sources();
+    compute::handler::<LowHalf<Lanes<K>>>(v.encoded, source, v.size())
+}
+
 /// As [`lanewise`], but MMX has its own function.
 fn apart<K: lanewise::Kernel, X: mmx::Mmx>(v: &mut VectorOperands<'_, '_>) -> Handler {
     if !v.is_mmx() {
@@ -60,7 +71,11 @@ fn shift<S: Shift>(v: &mut VectorOperands<'_, '_>) -> Handler {
     if v.has_immediate() {
         return lanewise::<ByImmediate<S>>(v);
     }
-    if v.is_mmx() { lanewise::<ByCount<S>>(v) } else { whole::<ByCount<S>>(v) }
+    if v.is_mmx() {
+        return lanewise::<ByCount<S>>(v);
+    }
+    let source = v.sources();
+    compute::handler::<LowHalf<Across<ByCount<S>>>>(v.encoded, source, v.size())
 }
 
 /// Three sources, the third of which is a register.
@@ -205,10 +220,10 @@ fn shuffles(v: &mut VectorOperands<'_, '_>) -> Option<Handler> {
         M::Packssdw | M::Vpackssdw => joined::<shuffle::Packssdw>(v),
         M::Packuswb | M::Vpackuswb => joined::<shuffle::Packuswb>(v),
         M::Packusdw | M::Vpackusdw => joined::<shuffle::Packusdw>(v),
-        M::Punpcklbw | M::Vpunpcklbw => lanewise::<shuffle::Punpcklbw>(v),
-        M::Punpcklwd | M::Vpunpcklwd => lanewise::<shuffle::Punpcklwd>(v),
-        M::Punpckldq | M::Vpunpckldq | M::Unpcklps | M::Vunpcklps => lanewise::<shuffle::Punpckldq>(v),
-        M::Punpcklqdq | M::Vpunpcklqdq | M::Unpcklpd | M::Vunpcklpd => lanewise::<shuffle::Punpcklqdq>(v),
+        M::Punpcklbw | M::Vpunpcklbw => low::<shuffle::Punpcklbw>(v),
+        M::Punpcklwd | M::Vpunpcklwd => low::<shuffle::Punpcklwd>(v),
+        M::Punpckldq | M::Vpunpckldq | M::Unpcklps | M::Vunpcklps => low::<shuffle::Punpckldq>(v),
+        M::Punpcklqdq | M::Vpunpcklqdq | M::Unpcklpd | M::Vunpcklpd => low::<shuffle::Punpcklqdq>(v),
         M::Punpckhbw | M::Vpunpckhbw => high::<shuffle::Punpckhbw>(v),
         M::Punpckhwd | M::Vpunpckhwd => high::<shuffle::Punpckhwd>(v),
         M::Punpckhdq | M::Vpunpckhdq | M::Unpckhps | M::Vunpckhps => high::<shuffle::Punpckhdq>(v),
@@ -253,6 +268,18 @@ fn across_lanes(v: &mut VectorOperands<'_, '_>) -> Option<Handler> {
     })
 }
 
+/// EXTRQ and INSERTQ: a second immediate byte if there is a first one.
+fn bit_field<C: Compute>(v: &mut VectorOperands<'_, '_>) -> Handler {
+    let source = v.sources();
+    v.operands.op.imm = if v.has_immediate() {
+        let instr = v.operands.instr;
+        bitfield::IMMEDIATE | u64::from(instr.immediate8()) | u64::from(instr.immediate8_2nd()) << 8
+    } else {
+        0
+    };
+    compute::handler::<C>(v.encoded, source, v.size())
+}
+
 /// SHA: the operand needs no alignment on AMD's CPUs.
 fn hash<K: lanewise::Kernel>(v: &mut VectorOperands<'_, '_>) -> Handler {
     let source = v.sources();
@@ -262,6 +289,8 @@ fn hash<K: lanewise::Kernel>(v: &mut VectorOperands<'_, '_>) -> Handler {
 /// Flags, strings, cryptography.
 fn special(v: &mut VectorOperands<'_, '_>) -> Option<Handler> {
     Some(match v.mnemonic() {
+        M::Extrq => bit_field::<bitfield::Extrq>(v),
+        M::Insertq => bit_field::<bitfield::Insertq>(v),
         M::Ptest | M::Vptest => test::<compare::Every>(v),
         M::Vtestps => test::<compare::Signs32>(v),
         M::Vtestpd => test::<compare::Signs64>(v),

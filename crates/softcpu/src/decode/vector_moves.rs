@@ -108,7 +108,8 @@ pub fn select(v: &mut VectorOperands<'_, '_>) -> Option<Handler> {
         M::Lddqu | M::Vlddqu => whole(v, false),
         M::Movd | M::Vmovd => low_element(v, 4),
         M::Movq | M::Vmovq => low_element(v, 8),
-        M::Movntq => extract(v, 8),
+        M::Movntq | M::Movntsd => extract(v, 8),
+        M::Movntss => extract(v, 4),
         M::Movq2dq => {
             v.target();
             mmx::movq2dq

@@ -71,7 +71,7 @@ fn test_register<T: Tested, E: Encoding>(cpu: &mut Cpu, _env: &mut Env<'_>, op: 
 
 fn test_memory<T: Tested, E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.check_available(E::NEEDS)?;
-    let b = memory::load_sized::<E>(cpu, env, op, E::ALIGNED)?;
+    let b = memory::load_sized::<E>(cpu, env, op, E::ALIGNED && !cpu.vector.misaligned())?;
     test::<T, E>(cpu, op, b)
 }
 

@@ -15,6 +15,8 @@ use crate::op::{Flow, Handler, Op, Step};
 pub trait Compute {
     /// Whether memory must be aligned without VEX on AMD's CPUs as well as on Intel's.
     const ALIGNED_ON_AMD: bool = true;
+    /// Whether an operand that MXCSR.MM lets be anywhere is its low quadword only.
+    const LOW_HALF: bool = false;
     /// The result. Only the low lane counts if the encoding is not wide.
     fn compute(vectors: &VectorState, op: &Op, b: Ymm) -> Ymm;
 }
@@ -63,6 +65,17 @@ impl<C: Compute> Compute for UnalignedOnAmd<C> {
     }
 }
 
+/// Computes what `C` does, of an operand whose low quadword alone counts. Where it need not be aligned silicon loads no more.
+pub struct LowHalf<C>(PhantomData<C>);
+
+impl<C: Compute> Compute for LowHalf<C> {
+    const LOW_HALF: bool = true;
+    #[inline(always)]
+    fn compute(vectors: &VectorState, op: &Op, b: Ymm) -> Ymm {
+        C::compute(vectors, op, b)
+    }
+}
+
 /// Define functions across lanes: `Name |a, b, imm| expression;`.
 macro_rules! wholes {
     ($($name:ident |$a:pat_param, $b:pat_param, $imm:pat_param| $body:expr;)*) => {$(
@@ -102,8 +115,12 @@ fn from_flat<C: Compute, E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op)
 /// From an operand of `size` bytes, wherever it is.
 fn from_memory<C: Compute, E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.check_available(E::NEEDS)?;
-    let aligned = E::ALIGNED && (C::ALIGNED_ON_AMD || !cpu.features.amd);
-    let b = memory::load_sized::<E>(cpu, env, op, aligned)?;
+    let aligned = E::ALIGNED && (C::ALIGNED_ON_AMD || !cpu.features.amd) && !cpu.vector.misaligned();
+    let b = if C::LOW_HALF && E::ALIGNED && !aligned {
+        [[memory::load_half(cpu, env, op)?, 0], [0; 2]]
+    } else {
+        memory::load_sized::<E>(cpu, env, op, aligned)?
+    };
     let value = C::compute(&cpu.vector, op, b);
     E::set(cpu, op.dst, value);
     Ok(Flow::Next)

@@ -100,6 +100,13 @@ pub fn locate(cpu: &mut Cpu, op: &Op, bytes: u64, write: bool, aligned: bool) ->
     if aligned && linear & (bytes - 1) != 0 { Err(cpu.gp0()) } else { Ok(linear) }
 }
 
+/// Load the low quadword of a memory operand of 16 bytes, as which its alignment is checked.
+pub fn load_half(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Result<u64, Stop> {
+    let linear = locate(cpu, op, LANE / 2, false, false)?;
+    cpu.check_alignment(linear, LANE)?;
+    cpu.read_element(env, linear, op.seg)
+}
+
 /// Load the memory operand, as wide as the encoding's vectors.
 #[inline(always)]
 pub fn load<E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, aligned: bool) -> Result<Ymm, Stop> {

@@ -12,6 +12,7 @@ pub mod across;
 pub mod aes;
 pub mod arithmetic;
 pub mod available;
+pub mod bitfield;
 pub mod compare;
 pub mod compute;
 pub mod element;

@@ -1,12 +1,22 @@
 //! The registers.
 
+use x86defs::cpuid;
+
 use super::lane::Lane;
+use crate::features::Features;
 
 /// MXCSR after RESET and after FNINIT-like initialisation: all exceptions masked (SDM vol. 1 section 10.2.3).
 pub const MXCSR_INIT: u32 = 0x1F80;
 
-/// The bits of MXCSR that exist: all of the low half. Others are #GP(0).
-pub const MXCSR_MASK: u32 = 0xFFFF;
+/// The bits of MXCSR that every CPU with SSE2 has: all of the low half.
+const MXCSR_LOW: u32 = 0xFFFF;
+/// MXCSR.MM: legacy encodings that compute do without alignment (APM vol. 1 section 4.2.2). AMD's CPUs have it.
+const MXCSR_MM: u32 = 1 << 17;
+
+/// The bits of MXCSR that exist. Others are #GP(0).
+pub fn mxcsr_mask(features: &Features) -> u32 {
+    MXCSR_LOW | if features.x1_ecx & cpuid::X1_ECX_MISALIGNSSE != 0 { MXCSR_MM } else { 0 }
+}
 
 /// A YMM register; its low lane is the XMM register.
 pub type Ymm = [Lane; 2];
@@ -26,6 +36,12 @@ impl Default for VectorState {
 }
 
 impl VectorState {
+    /// MXCSR.MM is set.
+    #[inline]
+    pub fn misaligned(&self) -> bool {
+        self.mxcsr & MXCSR_MM != 0
+    }
+
     /// A whole register.
     #[inline(always)]
     pub fn ymm(&self, number: u8) -> Ymm {

@@ -19,8 +19,14 @@ pub struct Area {
 impl Area {
     /// The memory operand; #GP(0) if it is not a multiple of `alignment`.
     pub fn new(cpu: &mut Cpu, op: &Op, alignment: u64, write: bool) -> Result<Self, Stop> {
+        Self::checked(cpu, op, 1, alignment, write)
+    }
+
+    /// As `new`, but #AC(0) first, where alignment is checked, if it is not a multiple of `checked`.
+    pub fn checked(cpu: &mut Cpu, op: &Op, checked: u64, alignment: u64, write: bool) -> Result<Self, Stop> {
         let area = Self { seg: op.seg, offset: addr::effective(cpu, op), mask: addr::size_mask(op.address) };
         let start = area.linear(cpu, 0, 1, write)?;
+        cpu.check_alignment(start, checked)?;
         if start & (alignment - 1) != 0 { Err(cpu.gp0()) } else { Ok(area) }
     }
 

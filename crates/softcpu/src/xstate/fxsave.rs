@@ -11,6 +11,7 @@ use crate::engine::Env;
 use crate::op::{Flow, Op, Step, Stop};
 
 const ALIGNMENT: u64 = 16;
+const DWORD: u64 = 4;
 
 fn check(cpu: &mut Cpu) -> Result<(), Stop> {
     if cpu.cr0 & (cr::CR0_EM | cr::CR0_TS) != 0 { Err(cpu.raise(vector::NM)) } else { Ok(()) }
@@ -23,15 +24,22 @@ fn includes_xmm(cpu: &Cpu) -> bool {
     cpu.cr4 & cr::CR4_OSFXSR != 0 && !fast
 }
 
+/// The memory operand. Of one that is not even a multiple of 4, AMD's silicon complains as of any alignment that is checked; it
+/// is up to the processor (SDM vol. 2 FXSAVE, #AC).
+fn area(cpu: &mut Cpu, op: &Op, write: bool) -> Result<Area, Stop> {
+    let checked = if cpu.features.amd { DWORD } else { 1 };
+    Area::checked(cpu, op, checked, ALIGNMENT, write)
+}
+
 /// FXSAVE, FXSAVE64 (`size` 8).
 pub fn fxsave(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     check(cpu)?;
-    let area = Area::new(cpu, op, ALIGNMENT, true)?;
+    let area = area(cpu, op, true)?;
     let mut region = [0; LEGACY];
     legacy::save_x87(&cpu.fpu, Pointers::of(cpu, op.size == 8), &mut region);
     let registers = if includes_xmm(cpu) { registers_in(cpu) } else { 0 };
     if cpu.cr4 & cr::CR4_OSFXSR != 0 {
-        legacy::save_mxcsr(&cpu.vector, &mut region);
+        legacy::save_mxcsr(cpu, &mut region);
     }
     legacy::save_xmm(&cpu.vector, registers, &mut region);
     // What is behind the registers is the software's.
@@ -41,11 +49,11 @@ pub fn fxsave(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
 /// FXRSTOR, FXRSTOR64 (`size` 8).
 pub fn fxrstor(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     check(cpu)?;
-    let area = Area::new(cpu, op, ALIGNMENT, false)?;
+    let area = area(cpu, op, false)?;
     let region = area.load::<LEGACY>(cpu, env, 0)?;
     let mut vector = cpu.vector;
     if cpu.cr4 & cr::CR4_OSFXSR != 0 {
-        vector.mxcsr = legacy::load_mxcsr(&region).ok_or_else(|| cpu.gp0())?;
+        vector.mxcsr = legacy::load_mxcsr(cpu, &region).ok_or_else(|| cpu.gp0())?;
     }
     if includes_xmm(cpu) {
         legacy::load_xmm(&mut vector, registers_in(cpu), &region);

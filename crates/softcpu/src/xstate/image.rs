@@ -44,7 +44,7 @@ impl Cpu {
         let mut image = vec![0; layout.size(IMPLEMENTED) as usize];
         let mut region: Region = [0; LEGACY];
         legacy::save_x87(&self.fpu, Pointers::ALL, &mut region);
-        legacy::save_mxcsr(&self.vector, &mut region);
+        legacy::save_mxcsr(self, &mut region);
         legacy::save_xmm(&self.vector, REGISTERS, &mut region);
         let uppers: [[u8; 16]; 16] = std::array::from_fn(|i| lane_to_bytes(self.vector.ymm(i as u8)[1]));
         for (at, bytes) in [
@@ -73,7 +73,7 @@ impl Cpu {
         }
         let mut region: Region = [0; LEGACY];
         region.copy_from_slice(&image[..LEGACY]);
-        let mxcsr = legacy::load_mxcsr(&region).ok_or(ImageError::Mxcsr)?;
+        let mxcsr = legacy::load_mxcsr(self, &region).ok_or(ImageError::Mxcsr)?;
         let mut vector = VectorState::default();
         vector.mxcsr = mxcsr;
         if present & SSE != 0 {

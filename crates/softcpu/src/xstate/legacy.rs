@@ -6,7 +6,7 @@ use x86defs::cpuid;
 use super::component::LEGACY;
 use super::{lane_from_bytes, lane_to_bytes};
 use crate::cpu::Cpu;
-use crate::vector::state::{MXCSR_MASK, VectorState};
+use crate::vector::state::{VectorState, mxcsr_mask};
 use crate::x87::state::{Fpu, Pointer};
 
 /// The region.
@@ -108,15 +108,15 @@ fn load_pointer(region: &Region, wide: bool, at: usize) -> Pointer {
 }
 
 /// Write MXCSR and its mask.
-pub fn save_mxcsr(vector: &VectorState, region: &mut Region) {
-    put(region, MXCSR.start, vector.mxcsr.to_le_bytes());
-    put(region, MXCSR.start + 4, MXCSR_MASK.to_le_bytes());
+pub fn save_mxcsr(cpu: &Cpu, region: &mut Region) {
+    put(region, MXCSR.start, cpu.vector.mxcsr.to_le_bytes());
+    put(region, MXCSR.start + 4, mxcsr_mask(&cpu.features).to_le_bytes());
 }
 
-/// MXCSR; `None` if reserved bits are set.
-pub fn load_mxcsr(region: &Region) -> Option<u32> {
+/// MXCSR; `None` if bits are set that the CPU has not.
+pub fn load_mxcsr(cpu: &Cpu, region: &Region) -> Option<u32> {
     let mxcsr = u32::from_le_bytes(get(region, MXCSR.start));
-    (mxcsr & !MXCSR_MASK == 0).then_some(mxcsr)
+    (mxcsr & !mxcsr_mask(&cpu.features) == 0).then_some(mxcsr)
 }
 
 /// Write the first `registers` XMM registers.

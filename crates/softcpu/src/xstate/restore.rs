@@ -111,7 +111,7 @@ fn restore_vectors(
         Some(_) => (loaded & SSE != 0, asked & !loaded & SSE != 0),
     };
     if with_mxcsr {
-        vector.mxcsr = legacy::load_mxcsr(region).ok_or_else(|| cpu.gp0())?;
+        vector.mxcsr = legacy::load_mxcsr(cpu, region).ok_or_else(|| cpu.gp0())?;
     } else if init_mxcsr {
         vector.mxcsr = MXCSR_INIT;
     }

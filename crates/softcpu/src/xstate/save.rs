@@ -71,7 +71,7 @@ fn save(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, kind: Kind) -> Step {
 
     let mut region = [0; LEGACY];
     legacy::save_x87(&cpu.fpu, Pointers::of(cpu, op.size == 8), &mut region);
-    legacy::save_mxcsr(&cpu.vector, &mut region);
+    legacy::save_mxcsr(cpu, &mut region);
     legacy::save_xmm(&cpu.vector, registers, &mut region);
     let header: [u8; 16] = bytemuck::cast(header);
     let uppers: [[u8; 16]; 16] = std::array::from_fn(|i| lane_to_bytes(cpu.vector.ymm(i as u8)[1]));

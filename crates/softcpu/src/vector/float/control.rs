@@ -5,12 +5,12 @@ use crate::engine::Env;
 use crate::exec::addr;
 use crate::op::{Flow, Handler, Op, Step};
 use crate::vector::encoding::{Encoded, Encoding, with_encoding};
-use crate::vector::state::MXCSR_MASK;
+use crate::vector::state::mxcsr_mask;
 
 fn load<E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     cpu.check_available(E::NEEDS)?;
     let value = addr::read_operand::<u32>(cpu, env, op)?;
-    if value & !MXCSR_MASK != 0 {
+    if value & !mxcsr_mask(&cpu.features) != 0 {
         return Err(cpu.gp0());
     }
     cpu.vector.mxcsr = value;

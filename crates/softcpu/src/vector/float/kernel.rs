@@ -36,7 +36,8 @@ pub trait Kernel {
 /// Load the second source from memory; legacy encodings want whole vectors aligned.
 #[inline(always)]
 pub fn load<E: Encoding>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, bytes: u64) -> Result<Ymm, Stop> {
-    let linear = memory::locate(cpu, op, bytes, false, E::ALIGNED && bytes == 16)?;
+    let aligned = E::ALIGNED && bytes == 16 && !cpu.vector.misaligned();
+    let linear = memory::locate(cpu, op, bytes, false, aligned)?;
     let low = match bytes {
         32 => return cpu.read_lanes(env, linear, op.seg),
         16 => cpu.read_lane(env, linear, op.seg)?,
