@@ -12,7 +12,7 @@ RF = 1 << 16
 ZERO_FLAG = 1 << 6
 ACCESSED_CODE = 1 << 8
 PAGE_FAULT = 14
-PF_PRESENT, PF_WRITE, PF_RESERVED = 1, 2, 8
+PF_PRESENT, PF_WRITE, PF_USER, PF_RESERVED, PF_KEY = 1, 2, 4, 8, 32
 READ_AND_WRITE = ("add", "xchg", "cmpxchg", "shift by 0", "bts")
 STACK_AREA = range(at.STACKS, at.USER_STACK_TOP)
 
@@ -352,7 +352,242 @@ def _selectors(label: str) -> list[int]:
     return [int(word, 16) for word in label.replace(",", " ").split() if all(c in "0123456789abcdef" for c in word)]
 
 
+SYSENTER_CS = 0x174
+CR4_VME_PVI = 3
+RFLAGS_RESERVED = 0xFFC08028
+MOV_SS = b"\x8e\xd5"
+STUBS = (at.STUBS32, at.STUBS64)
+DR6_B, DR6_BS = 15, 1 << 14
+VIF_VIP = 3 << 19
+SYSCALL_LOSES = 0x8D5 | 0x400
+"""The arithmetic flags and DF."""
+
+
+def _no_syscall_selector(difference: Difference) -> bool:
+    selector = difference.case.msrs.get(SYSENTER_CS, -1)
+    return "SYSE" in difference.case.label and not selector & 0xFFFC and difference.both("vector")[0] == 13
+
+
+def _no_such_call(difference: Difference) -> bool:
+    """System calls that the vendor's processors do not have in the mode."""
+    words = difference.case.label.split(" at ")[0].split()
+    ours = difference.both("vector")[0]
+    code64 = "64-bit in" in difference.case.label
+    if difference.host == "intel":
+        return ours == 6 and words[-1] in {"SYSCALL", "SYSRET"} and not code64
+    return ours == 6 and words[-1] in {"SYSENTER", "SYSEXIT"} and difference.case.long
+
+
+def _loses_flags(difference: Difference) -> bool:
+    ours, theirs = difference.both("rflags")
+    return (
+        "SYSCALL" in difference.case.label
+        and (ours ^ theirs) & ~RF & ~SYSCALL_LOSES == 0
+        and (difference.fields <= {"rflags"})
+    )
+
+
+def _system_return_out(difference: Difference) -> bool:
+    registers = difference.case.registers
+    out = not all(_is_canonical(registers.get(name, 0), 0) for name in ("rcx", "rdx"))
+    label = difference.case.label
+    return out and difference.both("vector")[0] == 13 and ("SYSRET" in label or "SYSEXIT" in label)
+
+
+def _key_of_supervisor_page(difference: Difference) -> bool:
+    ours, theirs = difference.both("error")
+    return (
+        difference.fields == {"error"}
+        and difference.both("vector") == (PAGE_FAULT, PAGE_FAULT)
+        and bool(difference.case.msrs)
+        and (ours ^ theirs) & PF_KEY == ours & PF_KEY == PF_KEY
+        and bool(ours & PF_USER)
+    )
+
+
+def _breakpoint(difference: Difference, number: int) -> tuple[int, int, int]:
+    """Whether a breakpoint is enabled, its kind and its address."""
+    dr7 = difference.case.dr7
+    return dr7 >> 2 * number & 3, dr7 >> 16 + 4 * number & 3, difference.case.breakpoints[number]
+
+
+def _wide_sysexit(difference: Difference) -> bool:
+    words = difference.case.label.split()
+    halves = all(ours == theirs & 0xFFFFFFFF for ours, theirs in map(difference.both, difference.fields))
+    return words[0] == "SYSEXIT" and difference.fields <= {"rip", "rsp"} and halves
+
+
+def _fault_and_breakpoint(difference: Difference) -> bool:
+    ours, theirs = difference.both("vector")
+    return ours in {0, 13, 14} and theirs == 1 and difference.both("rip")[1] in {stub + 16 * ours for stub in STUBS}
+
+
+def _next_or_disabled(difference: Difference) -> bool:
+    ours, theirs = difference.both("dr6")
+    more = theirs & ~ours
+    if not difference.case.breakpoints[0] or difference.fields != {"dr6"} or ours & ~theirs or more & ~DR6_B:
+        return False
+    rip = difference.both("rip")[0]
+    breakpoints = (_breakpoint(difference, number) for number in range(4) if more >> number & 1)
+    return all(not enabled or (kind == 0 and address == rip) for enabled, kind, address in breakpoints)
+
+
+def _first_hit(difference: Difference) -> bool:
+    ours, theirs = difference.both("dr6")
+    data = sum(1 << number for number in range(4) if _breakpoint(difference, number)[1] in {1, 3})
+    return (
+        difference.fields == {"dr6"}
+        and difference.both("vector") == (1, 1)
+        and ours & ~theirs & ~data == 0
+        and bool(theirs & DR6_B)
+        and theirs & ~ours & ~DR6_B == 0
+    )
+
+
+def _two_debug_exceptions(difference: Difference) -> bool:
+    vectors, rips = difference.both("vector"), difference.both("rip")
+    return vectors == (1, 1) and rips[1] in {stub + 16 for stub in STUBS} and rips[0] in range(at.CODE, at.STACKS)
+
+
+def _last_repetition(difference: Difference) -> bool:
+    ours, theirs = difference.both("rip")
+    done = difference.both("vector") == (1, 1) and difference.both("rcx") == (0, 0)
+    dr6 = difference.both("dr6")
+    return done and difference.fields <= {"rip", "dr6"} and ours == theirs + 2 and (dr6[0] ^ dr6[1]) & ~DR6_B == 0
+
+
+def _port_and_step(difference: Difference) -> bool:
+    ours, theirs = difference.both("dr6")
+    ports = (number for number in range(4) if _breakpoint(difference, number)[1] == 2)
+    hit = any(ours >> number & 1 for number in ports)
+    return hit and difference.fields == {"dr6"} and ours & ~theirs & ~DR6_B == DR6_BS
+
+
+def _step_after_sti(difference: Difference) -> bool:
+    ours, theirs = difference.both("vector")
+    words = difference.case.label.split()
+    return "TF" in words and "sti" in words and ours == 1 and theirs != 1
+
+
+def _behind_mov_ss(difference: Difference) -> bool:
+    code, rip = difference.case.memory.get(at.CODE, b""), difference.both("rip")[1]
+    return difference.host == "intel" and code[rip - at.CODE - 2 : rip - at.CODE] == MOV_SS
+
+
+def _no_such_flags(difference: Difference) -> bool:
+    return "rflags" in difference.fields and bool(difference.both("rflags")[1] & RFLAGS_RESERVED)
+
+
+def _inner_ring_of_virtual(difference: Difference) -> bool:
+    ours, _ = difference.both("vector")
+    theirs = difference.both("cs")[1]
+    through_gate = "V86" in difference.case.label and "int " in difference.case.label
+    return through_gate and ours == 13 and bool(theirs & 3) and difference.both("error")[0] == theirs & ~3
+
+
+def _no_virtual_interrupts(difference: Difference) -> bool:
+    return bool(difference.case.cr4 & CR4_VME_PVI)
+
+
+def _old_virtual_flags(difference: Difference) -> bool:
+    """Of RFLAGS, in the record and on the stack, VIF and VIP only."""
+    ours, theirs = difference.both("rflags")
+    stacked = (
+        difference.ours.changes.get(address, 0) ^ difference.theirs.changes.get(address, 0)
+        for address in difference.addresses
+    )
+    return (
+        difference.fields <= {"rflags"}
+        and (ours ^ theirs) & ~(VIF_VIP | RF) == 0
+        and all(bits & ~(VIF_VIP | RF) == 0 for bits in stacked)
+    )
+
+
 EXPLANATIONS = (
+    Explanation(
+        "SYSENTER and SYSEXIT are #GP(0) if IA32_SYSENTER_CS has no selector in bits 15 to 2 (SDM vol. 2 SYSENTER, "
+        "SYSEXIT); QEMU looks at all of its bits",
+        _no_syscall_selector,
+    ),
+    Explanation(
+        "Intel's processors have SYSCALL and SYSRET in 64-bit code only (SDM vol. 2), AMD's no SYSENTER and SYSEXIT "
+        "in long mode (APM vol. 3); QEMU has them in compatibility mode too, or checks the privilege first",
+        _no_such_call,
+    ),
+    Explanation(
+        "SYSCALL clears the flags that SFMASK names (SDM vol. 2 SYSCALL); QEMU also DF and the arithmetic flags",
+        _loses_flags,
+    ),
+    Explanation(
+        "SYSRET and SYSEXIT to an address that is not canonical are #GP(0) (SDM vol. 2); QEMU faults afterwards",
+        _system_return_out,
+    ),
+    Explanation(
+        "without REX.W SYSEXIT takes ECX and EDX (SDM vol. 2 SYSEXIT); QEMU takes all of RCX and RDX",
+        _wide_sysexit,
+    ),
+    Explanation(
+        "an instruction that faults has not met its data breakpoints yet (SDM vol. 3 section 18.3.1.2, traps); QEMU "
+        "raises #DB in the handler of the fault",
+        _fault_and_breakpoint,
+    ),
+    Explanation(
+        "PK is reported of each access that the key disallows, whatever else does (SDM vol. 3 section 4.7, PK flag); "
+        "QEMU looks at the mode first",
+        _key_of_supervisor_page,
+    ),
+    Explanation(
+        "what has not been executed has met no condition, and whether breakpoints that are not enabled are reported is "
+        "up to the processor (SDM vol. 3 section 18.2.3); QEMU reports both",
+        _next_or_disabled,
+    ),
+    Explanation(
+        "all breakpoints that an instruction meets are reported (SDM vol. 3 section 18.2.3); QEMU stops looking for "
+        "data after the first access that meets one",
+        _first_hit,
+    ),
+    Explanation(
+        "single step and data breakpoints of one instruction are one exception (SDM vol. 3 section 18.3.1.4); QEMU "
+        "raises a second one at the handler's first instruction",
+        _two_debug_exceptions,
+    ),
+    Explanation(
+        "a repeated string instruction has ended with its last repetition (SDM vol. 2 REP); in QEMU's debug exception "
+        "it has yet to find that out",
+        _last_repetition,
+    ),
+    Explanation(
+        "single step and breakpoints at ports are one exception (SDM vol. 3 section 18.2.3, BS); QEMU forgets the step",
+        _port_and_step,
+    ),
+    Explanation(
+        "STI holds off interrupts for an instruction, not single steps (SDM vol. 2 STI, vol. 3 section 6.8.3); in QEMU "
+        "both",
+        _step_after_sti,
+    ),
+    Explanation(
+        "Intel's processors hold off breakpoints behind MOV SS (SDM vol. 3 section 6.8.3); not QEMU",
+        _behind_mov_ss,
+    ),
+    Explanation(
+        "an interrupt of virtual-8086 mode is handled in ring 0, or is #GP(selector) (SDM vol. 2 INT n); QEMU enters "
+        "other rings",
+        _inner_ring_of_virtual,
+    ),
+    Explanation(
+        "RFLAGS has no such bits (SDM vol. 1 section 3.4.3); QEMU forgets the flags of some instructions that are "
+        "watched",
+        _no_such_flags,
+    ),
+    Explanation(
+        "QEMU's translator has neither VME nor PVI, as its CPUID says",
+        _no_virtual_interrupts,
+    ),
+    Explanation(
+        "IRET and POPF at ring 0 load VIF and VIP, or clear them (SDM vol. 2 IRET, POPF); QEMU leaves them as they "
+        "were",
+        _old_virtual_flags,
+    ),
     Explanation(
         "a handler at an address that is not canonical is #GP(EXT) while the first exception is delivered, thus #DF "
         "(SDM vol. 2 INT n, vol. 3 table 6-5); QEMU enters it, and faults again for ever if it handles #GP",

@@ -216,6 +216,7 @@ start64:
         pushq   C_RIP(%rbx)
         load_registers movq, r, rbx
         movq    C_RBX(%rbx), %rbx
+        xorl    %r11d, %r11d
         iretq
 
         .code32

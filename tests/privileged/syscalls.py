@@ -45,7 +45,8 @@ def make_syscall_case(rng: random.Random) -> Case:
     }
     if rng.random() < 0.9:
         case.efer |= EFER_SCE
-    if not b.long and b.ring == 3 and rng.random() < 0.15:
+    # Whether SYSCALL exists in virtual-8086 mode, hypervisors and manuals do not agree.
+    if not b.long and b.ring == 3 and opcode in {SYSENTER, SYSEXIT} and rng.random() < 0.3:
         case.rflags |= at.EFLAGS_VM
         case.cs, case.ss, case.data, case.label = 0, 0, 0, f"V86 {case.label}"
     return case

@@ -52,12 +52,20 @@ KINDS = {
 VENDORS = {"intel": "GenuineIntel", "amd": "AuthenticAMD"}
 SHOWN = 5
 AGREED: dict[tuple[str, str], str] = {
-    ("paging", "intel"): "9d92206c1edf0e12",
-    ("protected", "intel"): "8ae423fbb5b370de",
-    ("long", "intel"): "c82c7c0a9538e3e2",
-    ("paging", "amd"): "9d92206c1edf0e12",
-    ("protected", "amd"): "8ae423fbb5b370de",
-    ("long", "amd"): "fe6bd52b7dc44dd1",
+    ("paging", "intel"): "f26930b8eb771903",
+    ("keys", "intel"): "3683d9171af95c76",
+    ("protected", "intel"): "dc23f657ff8308fd",
+    ("long", "intel"): "a22feefcd45957d5",
+    ("virtual", "intel"): "e2a408c370304eef",
+    ("syscall", "intel"): "e536a3e7ab0920cd",
+    ("breakpoint", "intel"): "ee97bd9839862af4",
+    ("paging", "amd"): "f26930b8eb771903",
+    ("keys", "amd"): "3683d9171af95c76",
+    ("protected", "amd"): "dc23f657ff8308fd",
+    ("long", "amd"): "e9d7a6d2d23491f9",
+    ("virtual", "amd"): "e2a408c370304eef",
+    ("syscall", "amd"): "c7e19c70b4a003a0",
+    ("breakpoint", "amd"): "859cb6cd7c6fe388",
 }
 """Digests of the records of 200 cases."""
 
