@@ -20,7 +20,7 @@ ERROR_CODE_VECTORS = (8, 10, 11, 12, 13, 14, 17, 21)
 TIMER_VECTOR = 0x40
 
 CR0_PE, CR0_ET, CR0_NE, CR0_WP, CR0_PG = 1, 1 << 4, 1 << 5, 1 << 16, 1 << 31
-CR4_PSE, CR4_PAE, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE = 1 << 4, 1 << 5, 1 << 9, 1 << 10, 1 << 18
+CR4_VME, CR4_PSE, CR4_PAE, CR4_OSFXSR, CR4_OSXMMEXCPT, CR4_OSXSAVE = (1 << bit for bit in (0, 4, 5, 9, 10, 18))
 EFER_LONG = 0x501
 RFLAGS, RFLAGS_VM, RFLAGS_IOPL3 = 0x202, 1 << 17, 3 << 12
 
@@ -37,7 +37,8 @@ TSS_BUSY = 0x8B
 
 @dataclass(frozen=True)
 class Mode:
-    """One mode. handlers: width in bits of the code that takes faults and interrupts."""
+    """One mode. handlers: width in bits of the code that takes faults and interrupts. extensions: CR4.VME is set, and
+    IOPL is 0."""
 
     code: int
     data: int
@@ -45,11 +46,13 @@ class Mode:
     user: bool = False
     paging: str = ""
     v86: bool = False
+    extensions: bool = False
 
 
 MODES = {
     "real": Mode(CODE16, DATA16, 16),
     "virtual8086": Mode(CODE16, DATA16, 32, user=True, v86=True),
+    "virtual8086e": Mode(CODE16, DATA16, 32, user=True, v86=True, extensions=True),
     "protected16": Mode(CODE16, DATA16, 32),
     "protected32": Mode(CODE32, DATA32, 32),
     "paged32": Mode(CODE32, DATA32, 32, user=True, paging="32"),
@@ -149,7 +152,8 @@ def enter(vm: _native.Vm, vcpu: int, mode: str, random: Random, *, xcr0: int = 0
         state |= {"tr": 0x38, "tr_base": TSS + 0x100 * vcpu, "tr_limit": 0xFF, "tr_attributes": TSS_BUSY}
     state |= _control_registers(chosen, xcr0)
     state |= _segments(chosen)
-    state["rflags"] = RFLAGS | (RFLAGS_VM | RFLAGS_IOPL3 if chosen.v86 else 0)
+    virtual = RFLAGS_VM | (0 if chosen.extensions else RFLAGS_IOPL3)
+    state["rflags"] = RFLAGS | (virtual if chosen.v86 else 0)
     for name, value in state.items():
         vm.set_register(vcpu, name, value)
     base = 0 if chosen.code == CODE16 else SHARED
@@ -163,6 +167,7 @@ def enter(vm: _native.Vm, vcpu: int, mode: str, random: Random, *, xcr0: int = 0
 
 def _control_registers(mode: Mode, xcr0: int) -> dict[str, int]:
     cr4 = CR4_OSFXSR | CR4_OSXMMEXCPT | (CR4_OSXSAVE if xcr0 else 0)
+    cr4 |= CR4_VME if mode.extensions else 0
     cr4 |= {"": 0, "32": CR4_PSE}.get(mode.paging, CR4_PAE)
     cr0 = CR0_ET | CR0_NE
     if mode.handlers != 16:

@@ -359,7 +359,8 @@ MOV_SS = b"\x8e\xd5"
 STUBS = (at.STUBS32, at.STUBS64)
 DR6_B, DR6_BS = 15, 1 << 14
 VIF_VIP = 3 << 19
-SYSCALL_LOSES = 0x8D5 | 0x400
+ARITHMETIC = 0x8D5
+SYSCALL_LOSES = ARITHMETIC | 0x400
 """The arithmetic flags and DF."""
 
 
@@ -456,11 +457,14 @@ def _last_repetition(difference: Difference) -> bool:
     return done and difference.fields <= {"rip", "dr6"} and ours == theirs + 2 and (dr6[0] ^ dr6[1]) & ~DR6_B == 0
 
 
+def _hits_port(difference: Difference) -> bool:
+    ports = (number for number in range(4) if _breakpoint(difference, number)[1] == 2)
+    return any(difference.both("dr6")[0] >> number & 1 for number in ports)
+
+
 def _port_and_step(difference: Difference) -> bool:
     ours, theirs = difference.both("dr6")
-    ports = (number for number in range(4) if _breakpoint(difference, number)[1] == 2)
-    hit = any(ours >> number & 1 for number in ports)
-    return hit and difference.fields == {"dr6"} and ours & ~theirs & ~DR6_B == DR6_BS
+    return _hits_port(difference) and difference.fields == {"dr6"} and ours & ~theirs & ~DR6_B == DR6_BS
 
 
 def _step_after_sti(difference: Difference) -> bool:
@@ -476,6 +480,12 @@ def _behind_mov_ss(difference: Difference) -> bool:
 
 def _no_such_flags(difference: Difference) -> bool:
     return "rflags" in difference.fields and bool(difference.both("rflags")[1] & RFLAGS_RESERVED)
+
+
+def _port_and_flags(difference: Difference) -> bool:
+    ours, theirs = difference.both("rflags")
+    arithmetic = difference.fields == {"rflags"} and (ours ^ theirs) & ~RF & ~ARITHMETIC == 0
+    return arithmetic and difference.both("vector") == (1, 1) and _hits_port(difference)
 
 
 def _inner_ring_of_virtual(difference: Difference) -> bool:
@@ -578,6 +588,10 @@ EXPLANATIONS = (
         "RFLAGS has no such bits (SDM vol. 1 section 3.4.3); QEMU forgets the flags of some instructions that are "
         "watched",
         _no_such_flags,
+    ),
+    Explanation(
+        "IN, OUT and INS leave flags alone (SDM vol. 2); if their port is watched QEMU has those of an earlier moment",
+        _port_and_flags,
     ),
     Explanation(
         "QEMU's translator has neither VME nor PVI, as its CPUID says",
