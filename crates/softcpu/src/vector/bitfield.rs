@@ -51,13 +51,16 @@ impl Compute for Insertq {
 
 #[cfg(test)]
 mod tests {
+    use x86defs::cr;
+
     use crate::exec::testing::{Machine, Mode};
 
     const VALUE: u64 = 0x0123_4567_89AB_CDEF;
 
     fn run(code: &[u8], source: [u64; 2]) -> [u64; 2] {
         let mut machine = Machine::new(Mode::Long64);
-        machine.cpu().features.x1_ecx |= 1 << 6;
+        machine.cpu().cr4 |= cr::CR4_OSFXSR;
+        machine.cpu().mode_changed();
         machine.cpu().vector.set_xmm(1, [VALUE, 5]);
         machine.cpu().vector.set_xmm(2, source);
         machine.run(code).expect("no exception");

@@ -98,3 +98,20 @@ fn what_is_not_announced_does_not_exist() {
     let found = [without().run(&fence), without().run(&hint), without().run(&add)];
     assert_eq!(found, [Err(vector::UD), Ok(()), Err(vector::UD)], "a prefetch is a hint to every CPU");
 }
+
+/// MXCSR.MM: computations do without alignment, moves that want it do not.
+#[test]
+fn misaligned_mode_is_for_computations() {
+    for (code, mode, faults) in [
+        (&[0x66, 0x0F, 0xDB, 0x08][..], 0, true),          // pand (%rax), %xmm1
+        (&[0x66, 0x0F, 0xDB, 0x08], 1 << 17, false),       // pand (%rax), %xmm1
+        (&[0x0F, 0x58, 0x08], 1 << 17, false),             // addps (%rax), %xmm1
+        (&[0x66, 0x0F, 0x38, 0x17, 0x08], 1 << 17, false), // ptest (%rax), %xmm1
+        (&[0x66, 0x0F, 0x6F, 0x08], 1 << 17, true),        // movdqa (%rax), %xmm1
+    ] {
+        let mut machine = machine();
+        machine.cpu().vector.mxcsr |= mode;
+        machine.cpu().regs[0] = DATA + 1;
+        assert_eq!(machine.run(code), if faults { Err(vector::GP) } else { Ok(()) }, "{code:02x?}");
+    }
+}

@@ -1,7 +1,7 @@
 //! What lies where, which rules headers obey, and who may do what. Expected areas are those that an AMD EPYC (Zen 4) and the
 //! manuals give; where silicon may choose (it may call x87 in use although it is not), ours is exact.
 
-use x86defs::{cr, vector};
+use x86defs::{cpuid, cr, vector};
 
 use super::component::{AVX, PKRU, SSE, X87};
 use super::save::COMPACTED;
@@ -40,6 +40,7 @@ fn machine(mode: Mode) -> Machine {
     let cpu = machine.cpu();
     cpu.cpuid = everything();
     cpu.features = cpu.cpuid.features();
+    cpu.features.x1_ecx &= !cpuid::X1_ECX_MISALIGNSSE;
     cpu.cr4 |= cr::CR4_OSFXSR | cr::CR4_OSXSAVE;
     cpu.xcr0 = ALL;
     cpu.fpu = crate::x87::state::Fpu::INITIAL;
@@ -164,6 +165,18 @@ fn fxrstor_of_odd_values() {
         assert_eq!(machine.run(FXRSTOR64), expected);
         assert_eq!(machine.cpu().fpu != before, expected.is_ok());
     }
+}
+
+#[test]
+fn amds_cpus_have_a_bit_of_mxcsr_more() {
+    let mut machine = machine(Mode::Long64);
+    machine.cpu().features.x1_ecx |= cpuid::X1_ECX_MISALIGNSSE;
+    machine.poke(DATA, &[0; 512]);
+    machine.poke(DATA + 24, &0x2_1F80_u32.to_le_bytes());
+    machine.run(FXRSTOR64).expect("no exception");
+    assert_eq!(machine.cpu().vector.mxcsr, 0x2_1F80);
+    machine.run(FXSAVE).expect("no exception");
+    assert_eq!(machine.peek64(DATA + 24), 0x2_FFFF_0002_1F80);
 }
 
 #[test]
