@@ -469,8 +469,9 @@ def _port_and_step(difference: Difference) -> bool:
 
 def _step_after_sti(difference: Difference) -> bool:
     ours, theirs = difference.both("vector")
+    rips = difference.both("rip")
     words = difference.case.label.split()
-    return "TF" in words and "sti" in words and ours == 1 and theirs != 1
+    return "TF" in words and "sti" in words and ours == 1 and (theirs != 1 or rips[1] > rips[0])
 
 
 def _behind_mov_ss(difference: Difference) -> bool:
