@@ -20,12 +20,16 @@ DIRECTORY = os.environ.get("PARAVIRT_XTF", "")
 IMAGES = (
     sorted(path for path in Path(DIRECTORY, "tests").glob("*/test-hvm*") if "." not in path.name) if DIRECTORY else []
 )
-TIMEOUT_S = 240
+TIMEOUT_S = 900
+"""One of them (xsa-269) jumps a billion times."""
 
-LEFT_OUT = {"xsa-261": "needs an IOAPIC with 48 pins"}
+LEFT_OUT = {
+    "test-hvm64-xsa-261": "needs an IOAPIC with 48 pins",
+    "test-hvm32-xsa-186": "needs new RAM below 4 GiB, where devices are",
+    "test-hvm32-xsa-472-1": "puts Hyper-V's reference TSC page where no RAM is, and expects no #GP",
+}
 SKIPS_ITSELF = {
     "argo": "no Argo",
-    "cpuid-faulting": "no CPUID faulting",
     "nested-svm": "no nested virtualization",
     "nested-vmx": "no nested virtualization",
 }
@@ -47,14 +51,14 @@ def _configuration(path: Path) -> str:
 def test_image(path: Path, host: str) -> None:
     """It ends with success, or skips itself for a reason that is known."""
     subject = _subject(path)
-    if subject in LEFT_OUT:
-        pytest.skip(LEFT_OUT[subject])
+    if path.name in LEFT_OUT:
+        pytest.skip(LEFT_OUT[path.name])
     configuration = _configuration(path)
-    cpus = re.search(r"^vcpus=(\d+)", configuration, re.MULTILINE)
+    cpus = re.findall(r"^vcpus *= *(\d+)", configuration, re.MULTILINE)
     interfaces: list[Interface] = [Xen(fep=True)]
     if "viridian" in configuration:
         interfaces.insert(0, HyperV())
-    machine = pv.Machine(host=host, cpus=int(cpus[1]) if cpus else 1, interfaces=interfaces)
+    machine = pv.Machine(host=host, cpus=int(cpus[-1]), interfaces=interfaces)
     with machine:
         machine.boot(path)
         result = machine.run(timeout=TIMEOUT_S)

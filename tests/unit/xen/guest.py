@@ -17,6 +17,7 @@ SHARED_INFO = 0x10
 """The frame of the shared page."""
 PML4, PDPT, DIRECTORY = 0x2000, 0x3000, 0x4000
 CR0, CR4_PAE, EFER_LONG = 0x8000_0011, 1 << 5, 0x500
+REGISTERS = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "rip")
 CODE_64, CODE_32 = 0xA09B, 0xC09B
 DOMID_SELF = 0x7FF0
 
@@ -47,7 +48,7 @@ class Guest:
 
     def call(self, number: int, *arguments: int, cpu: int = 0, cpl: int = 0) -> int:
         """Make a hypercall. Returns its result, signed."""
-        registers = dict.fromkeys(("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "rip"), 0)
+        registers = dict.fromkeys(REGISTERS, 0)
         names = ("rdi", "rsi", "rdx", "r10", "r8") if self.is_wide else ("rbx", "rcx", "rdx", "rsi", "rdi")
         registers |= {"rax": number} | dict(zip(names, arguments, strict=False))
         dispatcher = self.machine._dispatcher
@@ -74,4 +75,4 @@ class Guest:
         return self.memory.read_int(gpa, size)
 
 
-__all__ = ["ARGUMENT", "DATA", "DOMID_SELF", "PAGE", "SHARED_INFO", "Guest"]
+__all__ = ["ARGUMENT", "DATA", "DOMID_SELF", "PAGE", "REGISTERS", "SHARED_INFO", "Guest"]

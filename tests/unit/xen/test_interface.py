@@ -9,10 +9,12 @@ import pytest
 
 import paravirt as pv
 from paravirt.boot.layout import XEN_CONSOLE
+from paravirt.hypercalls.dispatch import registers_of
+from paravirt.interfaces.hyperv import HyperV
 from paravirt.interfaces.xen import Xen
 from paravirt.interfaces.xen.abi import Struct
 
-from .guest import ARGUMENT, DATA, DOMID_SELF, PAGE, SHARED_INFO, Guest
+from .guest import ARGUMENT, DATA, DOMID_SELF, PAGE, REGISTERS, SHARED_INFO, Guest
 
 VERSION_OP, CONSOLE_IO, MULTICALL, VM_ASSIST, HVM, EVENTS = 17, 18, 13, 21, 34, 32
 EPERM, ENOENT, ESRCH, EFAULT, EEXIST, EINVAL, ENOSYS = -1, -2, -3, -14, -17, -22, -38
@@ -54,6 +56,14 @@ def test_behind_another_interface_everything_moves() -> None:
     assert xen.base == 0x4000_0100
     assert xen.cpuid()[0x4000_0102] == (1, 0x4000_0200, 0, 0)
     assert [entry.first for entry in xen.msrs()] == [0x4000_0200] * 2
+    machine.close()
+
+
+def test_behind_hyper_v_calls_from_anywhere_are_xen_s() -> None:
+    """Kernels of today make them inline, without a page."""
+    machine = pv.Machine(interfaces=[HyperV(), Xen()], memory="4M")
+    registers = registers_of(dict.fromkeys(REGISTERS, 0) | {"rax": 17})
+    assert machine._dispatcher.call(machine.vcpus[0], registers, is_64bit=False, cpl=0) == 4 << 16 | 19
     machine.close()
 
 

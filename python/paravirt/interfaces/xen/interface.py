@@ -240,10 +240,6 @@ class Xen(Interface):
         """Whatever is called from a hypercall page is for Xen."""
         return call.gpa is not None and call.gpa & ~PAGE_INDEX_MASK in self._pages
 
-    def answers_unclaimed(self, vcpu: Vcpu) -> bool:
-        """A guest that has set up a page may also use the instruction elsewhere."""
-        return bool(self._pages)
-
     # -- what sections tell each other
 
     def _latch_width(self, caller: Caller) -> None:
