@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 MAGIC = b"070701"
 """The "new ASCII" format of cpio (Linux, Documentation/driver-api/early-userspace/buffer-format.rst)."""
@@ -47,7 +47,9 @@ def _archive(entries: Sequence[_Entry]) -> bytes:
 
 def write_initramfs(busybox: bytes, init: str, files: Mapping[str, bytes] | None = None) -> bytes:
     """Return a gzip-compressed initramfs. init: a script for busybox's shell. files: more, executable, by path."""
-    directories = [_Entry(name, stat.S_IFDIR | 0o755) for name in ("bin", "dev", "proc", "sys", "tmp")]
+    names = {"bin", "dev", "proc", "sys", "tmp"}
+    names |= {str(parent) for path in files or {} for parent in PurePosixPath(path).parents} - {"."}
+    directories = [_Entry(name, stat.S_IFDIR | 0o755) for name in sorted(names)]
     devices = [
         _Entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         _Entry("dev/null", stat.S_IFCHR | 0o666, device=(1, 3)),
@@ -56,5 +58,5 @@ def write_initramfs(busybox: bytes, init: str, files: Mapping[str, bytes] | None
     programs = [_Entry("bin/busybox", stat.S_IFREG | 0o755, busybox)]
     programs += [_Entry(f"bin/{applet}", stat.S_IFLNK | 0o777, b"busybox") for applet in APPLETS.split()]
     programs += [_Entry("init", stat.S_IFREG | 0o755, init.encode())]
-    programs += [_Entry(os.fspath(path), stat.S_IFREG | 0o755, data) for path, data in (files or {}).items()]
+    programs += [_Entry(path, stat.S_IFREG | 0o755, data) for path, data in (files or {}).items()]
     return gzip.compress(_archive([*directories, *devices, *programs]), mtime=0)
