@@ -30,8 +30,19 @@ pub struct Block {
     pub offset: u64,
     /// Bytes.
     pub bytes: u32,
-    /// It is one instruction that touches the bus or changes the mode, executed carefully.
-    pub alone: bool,
+    /// How it is executed.
+    pub kind: Kind,
+}
+
+/// What is in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Instructions that are executed one after the other.
+    Plain,
+    /// One system instruction that concerns the vCPU alone: it needs no more than a look at what it has changed.
+    Private,
+    /// One instruction that touches the bus, or has to be executed carefully for another reason.
+    Careful,
 }
 
 /// A fast hash for keys that are addresses.

@@ -12,6 +12,8 @@
 //! stretch exactly at the instruction where they are due. Between stretches the engine looks at everything that can happen to a vCPU
 //! from outside; inside a stretch nothing can.
 
+mod chain;
+
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
@@ -19,12 +21,14 @@ use guestmem::GuestMemory;
 use vcpu::{Bus, Clock, Exit, Reply};
 use x86defs::{rflags, vector};
 
-use crate::cache::{Block, BlockId, CodeCache, JumpTable, NO_BLOCK};
+use chain::{ChainEnd, JumpStamp, Limit, Recent, offset_rip};
+
+use crate::cache::{Block, BlockId, CodeCache, JumpTable, Kind, NO_BLOCK};
 use crate::cpu::{Activity, Cpu, Doze, HostVendor};
 use crate::decode::{self, End};
 use crate::exception::{Event, Shutdown};
 use crate::msr::{MsrWrite, When};
-use crate::op::{Answer, BLOCK_RIP, Flow, Op, Step, Stop};
+use crate::op::{Answer, BLOCK_RIP, Flow, Op, Stop};
 use crate::pmu::{Now, Work};
 use crate::segment::{CS, Segment};
 
@@ -36,8 +40,6 @@ const SYSTEM_NS: u64 = 50;
 const MAX_IDLE_SKIPS: u32 = 1000;
 /// Virtual time without any vCPU awake, or able to take an interrupt, after which the machine counts as dead.
 const DEADLOCK_NS: u64 = 10_000_000_000;
-/// Blocks remembered for [`Engine::recent_blocks`].
-const RECENT: usize = 16;
 
 /// What handlers reach besides the vCPU.
 pub struct Env<'a> {
@@ -53,6 +55,8 @@ pub struct Env<'a> {
     pub skipped_ns: u64,
     /// Converts time.
     pub clock: Clock,
+    /// Ops of the block behind the one that ended it early.
+    pub not_reached: usize,
 }
 
 impl Env<'_> {
@@ -104,21 +108,6 @@ pub struct Statistics {
     pub turns: u64,
 }
 
-/// The last blocks a vCPU executed.
-#[derive(Default)]
-struct Recent {
-    ring: [(u64, u32, u32); RECENT],
-    next: usize,
-}
-
-/// What a vCPU's jump table was filled under, and the number that stands for it.
-#[derive(Clone, Copy, Default)]
-struct JumpStamp {
-    /// Epochs of translations and of the code cache; base and limit of CS where code is not flat, since entries go by RIP.
-    under: (u64, u64, u64, u32),
-    number: u64,
-}
-
 /// The software engine.
 pub struct Engine {
     cpus: Vec<Cpu>,
@@ -149,26 +138,6 @@ pub struct Engine {
     intercept_halt: bool,
     intercept_idle: bool,
     statistics: Statistics,
-}
-
-/// How a chain of blocks ended.
-enum ChainEnd {
-    /// The limit is reached.
-    Limit,
-    /// The next block is not known; it may be linked as `slot` of `from`.
-    Miss { from: BlockId, slot: Option<usize> },
-    /// The next instruction must run carefully.
-    Careful,
-    /// The next block is one instruction that must run carefully.
-    Alone(BlockId),
-    /// Something changed that must be looked at.
-    Attention,
-    /// As `Attention`, and the turn is over.
-    Yield,
-    /// An exception at RIP.
-    Fault,
-    /// An exit.
-    Exit,
 }
 
 /// What is to be executed.
@@ -317,8 +286,7 @@ impl Engine {
     }
     /// The last blocks executed by a vCPU, oldest first: RIP, bytes, instructions.
     pub fn recent_blocks(&self, cpu: usize) -> Vec<(u64, u32, u32)> {
-        let recent = &self.recent[cpu];
-        (0..RECENT).map(|i| recent.ring[(recent.next + i) % RECENT]).filter(|&(_, bytes, _)| bytes != 0).collect()
+        self.recent[cpu].all()
     }
     /// Forget all decoded code: what decoding depends on has changed.
     pub fn drop_all_code(&mut self) {
@@ -543,22 +511,21 @@ impl Engine {
         }
     }
 
-    /// The instruction count at which the current stretch must end.
-    fn stretch_limit(&self, bus: &dyn Bus, end: u64) -> u64 {
-        let mut limit = end;
+    /// Where the current stretch must end.
+    fn stretch_limit(&self, bus: &dyn Bus, end: u64) -> Limit {
+        let mut instructions = end;
         if self.cpus.len() > 1 {
-            limit = limit.min(self.slice_end);
-        }
-        if let Some(event) = bus.next_event_ns() {
-            limit = limit.min(self.instructions + event.saturating_sub(self.now_ns()));
+            instructions = instructions.min(self.slice_end);
         }
         let cpu = &self.cpus[self.current];
         if cpu.pmu.interrupts() {
             let now = Now { done: cpu.meter.done(self.work()), clock: self.clock };
-            limit = limit.min(self.instructions.saturating_add(cpu.pmu.until_overflow(&now)));
+            instructions = instructions.min(self.instructions.saturating_add(cpu.pmu.until_overflow(&now)));
         }
         // A timer that is due fires at once in `advance`; at least one instruction runs in any case.
-        limit.max(self.instructions + 1)
+        let instructions = instructions.max(self.instructions + 1);
+        let event_ns = bus.next_event_ns().map(|event| event.max(self.now_ns() + 1));
+        Limit { instructions, event_ns }
     }
 
     fn work(&self) -> Work {
@@ -595,7 +562,7 @@ impl Engine {
     }
 
     /// Run the current vCPU until something must be looked at.
-    fn stretch(&mut self, bus: &mut dyn Bus, limit: u64) -> Option<Exit> {
+    fn stretch(&mut self, bus: &mut dyn Bus, limit: Limit) -> Option<Exit> {
         if self.needs_care() {
             return self.careful_step(bus);
         }
@@ -677,84 +644,7 @@ impl Engine {
     }
 
     fn jump_key(&mut self) -> u64 {
-        let cpu = &self.cpus[self.current];
-        let (base, limit) = if cpu.mode.flat_code() { (0, 0) } else { (cpu.seg(CS).base, cpu.seg(CS).limit) };
-        let under = (cpu.tlb.epoch, self.cache.epoch, base, limit);
-        let stamp = &mut self.stamps[self.current];
-        if stamp.under != under {
-            *stamp = JumpStamp { under, number: stamp.number + 1 };
-        }
-        stamp.number << 16 | u64::from(cpu.mode.0) << 8 | u64::from(cpu.cpl == 3)
-    }
-
-    /// Run blocks one after the other.
-    fn chain(&mut self, bus: &mut dyn Bus, mut id: BlockId, limit: u64) -> ChainEnd {
-        let key = self.jump_key();
-        let cpu = &mut self.cpus[self.current];
-        let jumps = &self.jumps[self.current];
-        let recent = &mut self.recent[self.current];
-        let cache = &self.cache;
-        cpu.careful = false;
-        let mut env = Env {
-            bus,
-            code: cache,
-            code_writes: &mut self.code_writes,
-            instructions: self.instructions,
-            skipped_ns: self.skipped_ns,
-            clock: self.clock,
-        };
-        let end = loop {
-            let block = cache.get(id);
-            if block.alone {
-                break if env.instructions < limit { ChainEnd::Alone(id) } else { ChainEnd::Limit };
-            }
-            recent.ring[recent.next] = (cpu.rip, block.bytes, block.ops.len() as u32);
-            recent.next = (recent.next + 1) % RECENT;
-            let count = block.ops.len() as u64;
-            let start = cpu.rip;
-            cpu.regs[usize::from(BLOCK_RIP)] = start;
-            if env.instructions + count > limit {
-                let part = &block.ops[..(limit - env.instructions) as usize];
-                match run_ops(cpu, &mut env, part) {
-                    Ok(_) => {
-                        let next = &block.ops[part.len()];
-                        env.instructions += part.len() as u64;
-                        cpu.rip = offset_rip(cpu, start, u64::from(next.at));
-                        break ChainEnd::Limit;
-                    }
-                    Err((step, op)) => break settle(cpu, &mut env, start, step, op),
-                }
-            }
-            let slot = match run_ops(cpu, &mut env, &block.ops) {
-                Ok(()) => {
-                    cpu.rip = offset_rip(cpu, start, u64::from(block.bytes));
-                    Some(0)
-                }
-                Err((Ok(Flow::NotTaken), _)) => Some(0),
-                Err((Ok(Flow::Taken), _)) => Some(1),
-                Err((Ok(Flow::Indirect), _)) => None,
-                Err((step, op)) => break settle(cpu, &mut env, start, step, op),
-            };
-            env.instructions += count;
-            let next = slot.map_or(NO_BLOCK, |slot| block.links[slot]);
-            if cpu.code_written {
-                break ChainEnd::Attention;
-            }
-            if next != NO_BLOCK {
-                id = next;
-            } else if let Some(found) = jumps.find(cpu.rip, key) {
-                id = found;
-            } else {
-                break ChainEnd::Miss { from: id, slot };
-            }
-        };
-        cpu.code_written = false;
-        self.instructions = env.instructions;
-        self.skipped_ns = env.skipped_ns;
-        if matches!(end, ChainEnd::Miss { .. }) && self.instructions >= limit {
-            return ChainEnd::Limit;
-        }
-        end
+        self.stamps[self.current].key(&self.cpus[self.current], self.cache.epoch)
     }
 
     /// The block or single op at RIP; a fault if it cannot be fetched.
@@ -824,7 +714,11 @@ impl Engine {
             ops: self.decode_buffer.as_slice().into(),
             links: [NO_BLOCK; 2],
             offset,
-            alone: end == End::Alone,
+            kind: match end {
+                End::Complete | End::Short => Kind::Plain,
+                End::Private => Kind::Private,
+                End::Alone => Kind::Careful,
+            },
         };
         if !self.memory.is_code(offset) {
             self.memory.set_code(offset, true);
@@ -888,6 +782,7 @@ impl Engine {
 
     fn with_env<R>(&mut self, bus: &mut dyn Bus, f: impl FnOnce(&mut Cpu, &mut Env<'_>) -> R) -> R {
         let mut env = Env {
+            not_reached: 0,
             bus,
             code: &self.cache,
             code_writes: &mut self.code_writes,
@@ -926,7 +821,7 @@ impl Engine {
         let (op, alone) = match code {
             Code::Block(id) => {
                 let block = self.cache.get(id);
-                (block.ops[0], block.alone)
+                (block.ops[0], block.kind != Kind::Plain)
             }
             Code::Scratch => (self.scratch[0], false),
         };
@@ -938,9 +833,7 @@ impl Engine {
         let index = self.current;
         let cpu = &mut self.cpus[index];
         let start = cpu.rip;
-        let recent = &mut self.recent[index];
-        recent.ring[recent.next] = (start, u32::from(op.len), 1);
-        recent.next = (recent.next + 1) % RECENT;
+        self.recent[index].push(start, u32::from(op.len), 1);
         cpu.regs[usize::from(BLOCK_RIP)] = start;
         if restarted {
             cpu.replay.rewind()
@@ -1169,52 +1062,4 @@ impl Outcome {
             Outcome::Exit(exit) => Some(exit),
         }
     }
-}
-
-/// Run ops until one does not simply go on. `Err` names that op.
-#[inline(always)]
-fn run_ops<'a>(cpu: &mut Cpu, env: &mut Env<'_>, ops: &'a [Op]) -> Result<(), (Step, &'a Op)> {
-    for op in ops {
-        let step = (op.run)(cpu, env, op);
-        if step != Ok(Flow::Next) {
-            return Err((step, op));
-        }
-    }
-    Ok(())
-}
-
-/// Account for an op that ended its block early, or did not retire.
-#[cold]
-fn settle(cpu: &mut Cpu, env: &mut Env<'_>, start: u64, step: Step, op: &Op) -> ChainEnd {
-    env.instructions += u64::from(op.nth);
-    let at = offset_rip(cpu, start, u64::from(op.at));
-    match step {
-        Ok(flow) => {
-            env.instructions += 1;
-            if matches!(flow, Flow::Next | Flow::Sync | Flow::Yield) {
-                cpu.rip = offset_rip(cpu, at, u64::from(op.len));
-            }
-            if flow == Flow::Yield { ChainEnd::Yield } else { ChainEnd::Attention }
-        }
-        Err(stop) => {
-            cpu.rip = at;
-            match stop {
-                Stop::Fault => ChainEnd::Fault,
-                Stop::Careful => ChainEnd::Careful,
-                Stop::Exit => ChainEnd::Exit,
-                Stop::Again => {
-                    cpu.meter.discount();
-                    env.instructions += 1;
-                    ChainEnd::Attention
-                }
-            }
-        }
-    }
-}
-
-/// RIP moved on, wrapped to what the mode has.
-#[inline(always)]
-fn offset_rip(cpu: &Cpu, rip: u64, offset: u64) -> u64 {
-    let next = rip.wrapping_add(offset);
-    if cpu.mode.is_64() { next } else { next & 0xFFFF_FFFF }
 }

@@ -6,6 +6,113 @@ use crate::engine::Env;
 /// Carries out one instruction.
 pub type Handler = fn(&mut Cpu, &mut Env<'_>, &Op) -> Step;
 
+/// Carries out one instruction, and those behind it as long as each just goes on: [`go_on`] is its last call, which compilers
+/// make a jump, so that one handler leads straight to the next. Where they do not, a block is short enough for the stack.
+pub type Thread = fn(&mut Cpu, &mut Env<'_>, &Op, &[Op]) -> Ended;
+
+/// How a run of ops ended. One scalar, or the last call would not become a jump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Behind the last op.
+    Through,
+    /// As [`Flow::NotTaken`].
+    NotTaken,
+    /// As [`Flow::Taken`].
+    Taken,
+    /// As [`Flow::Indirect`].
+    Indirect,
+    /// As [`Flow::Sync`], before the end. [`Env::not_reached`] says where, here and below.
+    Sync,
+    /// As [`Flow::Yield`].
+    Yield,
+    /// As [`Stop::Fault`].
+    Fault,
+    /// As [`Stop::Careful`].
+    Careful,
+    /// As [`Stop::Exit`].
+    Exit,
+    /// As [`Stop::Again`].
+    Again,
+}
+
+impl From<Step> for Ended {
+    #[inline(always)]
+    fn from(step: Step) -> Self {
+        match step {
+            Ok(Flow::Next) => Self::Through,
+            Ok(Flow::NotTaken) => Self::NotTaken,
+            Ok(Flow::Taken) => Self::Taken,
+            Ok(Flow::Indirect) => Self::Indirect,
+            Ok(Flow::Sync) => Self::Sync,
+            Ok(Flow::Yield) => Self::Yield,
+            Err(Stop::Fault) => Self::Fault,
+            Err(Stop::Careful) => Self::Careful,
+            Err(Stop::Exit) => Self::Exit,
+            Err(Stop::Again) => Self::Again,
+        }
+    }
+}
+
+/// A handler that is worth having as a thread of its own. [`threaded`] makes it.
+#[derive(Clone, Copy)]
+pub struct Threaded {
+    /// One instruction, in any case.
+    pub run: Handler,
+    /// And what follows.
+    pub thread: Thread,
+}
+
+/// Compile a handler into a thread: `threaded!(handler)`. Or compile the ordinary case only, a function that gives `None`
+/// before it has changed anything if there is more to look at: `threaded!(fast, handler)`.
+macro_rules! threaded {
+    ($handler:expr) => {
+        $crate::op::Threaded {
+            run: $handler,
+            thread: |cpu: &mut $crate::cpu::Cpu,
+                     env: &mut $crate::engine::Env<'_>,
+                     op: &$crate::op::Op,
+                     rest: &[$crate::op::Op]| {
+                let step = $handler(cpu, env, op);
+                $crate::op::go_on(cpu, env, step, rest)
+            },
+        }
+    };
+    ($fast:expr, $handler:expr) => {
+        $crate::op::Threaded {
+            run: $handler,
+            thread: |cpu: &mut $crate::cpu::Cpu,
+                     env: &mut $crate::engine::Env<'_>,
+                     op: &$crate::op::Op,
+                     rest: &[$crate::op::Op]| match $fast(cpu, op) {
+                Some(flow) => $crate::op::go_on(cpu, env, Ok(flow), rest),
+                None => $crate::op::call_handler(cpu, env, op, rest),
+            },
+        }
+    };
+}
+pub(crate) use threaded;
+
+/// After an instruction that ended with `step`: carry out `rest`, or say how many ops were not reached.
+#[inline(always)]
+pub fn go_on(cpu: &mut Cpu, env: &mut Env<'_>, step: Step, rest: &[Op]) -> Ended {
+    if step == Ok(Flow::Next)
+        && let [next, rest @ ..] = rest
+    {
+        return (next.thread)(cpu, env, next, rest);
+    }
+    if !matches!(step, Ok(Flow::Next | Flow::NotTaken | Flow::Taken | Flow::Indirect)) {
+        env.not_reached = rest.len();
+    }
+    step.into()
+}
+
+/// The thread of any handler.
+#[inline(never)]
+pub fn call_handler(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, rest: &[Op]) -> Ended {
+    let step = (op.run)(cpu, env, op);
+    go_on(cpu, env, step, rest)
+}
+
 /// How a handler ended.
 pub type Step = Result<Flow, Stop>;
 
@@ -70,6 +177,8 @@ pub const HIGH_BYTES: u8 = 20;
 pub struct Op {
     /// What carries it out.
     pub run: Handler,
+    /// What carries it out, and goes on.
+    pub thread: Thread,
     /// Immediate, sign- or zero-extended as the instruction says; of a direct branch the distance of its target from the
     /// first byte of the block.
     pub imm: u64,
@@ -97,8 +206,6 @@ pub struct Op {
     pub len: u8,
     /// Its first byte, counted from the first byte of the block.
     pub at: u16,
-    /// Its position in the block, counted from 0.
-    pub nth: u16,
 }
 
 impl Op {
@@ -106,6 +213,7 @@ impl Op {
     pub fn new(run: Handler) -> Self {
         Self {
             run,
+            thread: call_handler,
             imm: 0,
             disp: 0,
             dst: ZERO,
@@ -119,7 +227,6 @@ impl Op {
             address: 0,
             len: 0,
             at: 0,
-            nth: 0,
         }
     }
 }

@@ -152,6 +152,7 @@ impl Machine {
         self.cpu.careful = true;
         self.cpu.replay.clear();
         let mut env = Env {
+            not_reached: 0,
             bus: &mut self.bus,
             code: &self.cache,
             code_writes: &mut self.code_writes,

@@ -23,7 +23,11 @@ impl Clock {
         if self.tsc_khz == 1_000_000 {
             return ns;
         }
-        (u128::from(ns) * u128::from(self.tsc_khz) / 1_000_000) as u64
+        // Guests ask for the time all the time, and 64 bits are enough for more than an hour.
+        match ns.checked_mul(u64::from(self.tsc_khz)) {
+            Some(product) => product / 1_000_000,
+            None => (u128::from(ns) * u128::from(self.tsc_khz) / 1_000_000) as u64,
+        }
     }
 
     /// The first nanosecond at which the reference TSC is at least `tsc`; saturates at `u64::MAX`.

@@ -29,6 +29,8 @@ pub enum End {
     Complete,
     /// The last op must run by itself; it is the only one.
     Alone,
+    /// Likewise, but it concerns the vCPU alone.
+    Private,
     /// The bytes end within the next instruction; ops before it are complete. No op at all: the first one does not fit.
     Short,
 }
@@ -42,12 +44,12 @@ const MAX_LENGTH: usize = 15;
 pub fn decode_block(bytes: &[u8], mode: CodeMode, features: &Features, ops: &mut Vec<Op>) -> End {
     let options = features::decoder_options(features);
     let mut decoder = Decoder::with_ip(mode.bits(), bytes, 0, options);
-    let mut instr = Instruction::default();
+    let (mut instr, mut previous) = (Instruction::default(), Instruction::default());
     while ops.len() < MAX_BLOCK_OPS {
         let at = decoder.position();
         decoder.decode_out(&mut instr);
         let end = (at + instr.len()).min(bytes.len());
-        let (mut op, behind) = if !instr.is_invalid() && features::is_announced(&instr, features) {
+        let (op, behind) = if !instr.is_invalid() && features::is_announced(&instr, features) {
             select::select(&instr, &bytes[at..end], at as u16, mode)
         } else if let Some(op) = system_table::prefixed_hypercall(&bytes[at..], mode) {
             (Op { at: at as u16, ..op }, Behind::Alone)
@@ -56,15 +58,22 @@ pub fn decode_block(bytes: &[u8], mode: CodeMode, features: &Features, ops: &mut
         } else {
             (Op { at: at as u16, len: instr.len() as u8, ..Op::new(misc::ud) }, Behind::Alone)
         };
-        if behind == Behind::Alone && !ops.is_empty() {
+        if matches!(behind, Behind::Alone | Behind::Private) && !ops.is_empty() {
             return End::Complete;
         }
-        op.nth = ops.len() as u16;
+        if behind == Behind::End
+            && let Some(comparison) = ops.last_mut()
+            && let Some(thread) = select::fuse(&previous, &bytes[usize::from(comparison.at)..at], &instr, mode)
+        {
+            comparison.thread = thread;
+        }
+        std::mem::swap(&mut previous, &mut instr);
         ops.push(op);
         match behind {
             Behind::Next => {}
             Behind::End => return End::Complete,
             Behind::Alone => return End::Alone,
+            Behind::Private => return End::Private,
         }
     }
     End::Complete

@@ -5,7 +5,7 @@ use iced_x86::{Instruction, OpKind, Register};
 use crate::cpu::CodeMode;
 use crate::exec::form::{Form, Kind, Place};
 use crate::exec::misc;
-use crate::op::{BLOCK_RIP, HIGH_BYTES, Op, ZERO};
+use crate::op::{BLOCK_RIP, HIGH_BYTES, Handler, Op, Threaded, ZERO};
 use crate::segment::{CS, DS, ES, FS, GS, SS};
 
 /// An instruction on its way to an op.
@@ -34,6 +34,12 @@ impl<'a> Operands<'a> {
         operands
     }
 
+    /// Take a handler that has a thread of its own.
+    pub fn threaded(&mut self, handler: Threaded) -> Handler {
+        self.op.thread = handler.thread;
+        handler.run
+    }
+
     /// Fill in the memory operand.
     fn memory(&mut self) {
         let instr = self.instr;
@@ -55,7 +61,11 @@ impl<'a> Operands<'a> {
     pub fn kind(&self) -> Kind {
         let seg = self.op.seg;
         if self.mode.is_64() {
-            if self.op.address == 8 && seg < FS { Kind::Flat64 } else { Kind::Segmented }
+            match (self.op.address, seg < FS) {
+                (8, true) => Kind::Flat64,
+                (8, false) => Kind::Based64,
+                _ => Kind::Segmented,
+            }
         } else if self.op.address == 4 && self.mode.flat_data() && matches!(seg, ES | SS | DS) {
             Kind::Flat32
         } else {

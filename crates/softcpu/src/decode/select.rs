@@ -9,9 +9,9 @@ use crate::cpu::CodeMode;
 use crate::exec::form::Place;
 use crate::exec::stack::Pushed;
 use crate::exec::string::{self, repeat};
-use crate::exec::{alu, atomic, bcd, bits, bmi, branch, flagops, misc, mov, muldiv, shift, stack};
+use crate::exec::{alu, atomic, bcd, bits, bmi, branch, flagops, fused, misc, mov, muldiv, shift, stack};
 use crate::mmx;
-use crate::op::{Handler, Op};
+use crate::op::{Handler, Op, Thread};
 use crate::vector::encoding::Encoded;
 
 /// What comes behind an instruction.
@@ -23,6 +23,8 @@ pub enum Behind {
     End,
     /// The instruction is a block of its own.
     Alone,
+    /// Likewise, and it neither touches the bus nor needs an answer from above.
+    Private,
 }
 
 /// The op of a valid instruction; one that is not implemented raises #UD.
@@ -38,7 +40,8 @@ pub fn select(instr: &Instruction, bytes: &[u8], at: u16, mode: CodeMode) -> (Op
     } else if let Some(run) = transfer(o) {
         (run, Behind::End)
     } else {
-        (alone(o).or_else(|| super::system_table::select(o)).unwrap_or(misc::ud), Behind::Alone)
+        let behind = if super::system_table::is_private(instr) { Behind::Private } else { Behind::Alone };
+        (alone(o).or_else(|| super::system_table::select(o)).unwrap_or(misc::ud), behind)
     };
     operands.op.run = run;
     (operands.op, behind)
@@ -49,32 +52,46 @@ fn condition(instr: &Instruction) -> u8 {
     (instr.condition_code() as u8).wrapping_sub(1) & 15
 }
 
+/// The thread of a comparison in 64-bit code that is compiled together with the conditional branch behind it.
+pub fn fuse(comparison: &Instruction, bytes: &[u8], branch: &Instruction, mode: CodeMode) -> Option<Thread> {
+    if !mode.is_64() || branch.op_kind(0) != OpKind::NearBranch64 || !branch.is_jcc_short_or_near() {
+        return None;
+    }
+    let mut o = Operands::new(comparison, bytes, 0, mode);
+    let condition = condition(branch);
+    match comparison.mnemonic() {
+        M::Cmp => fused::compare_and_branch::<alu::Cmp>(o.two(), o.op.size, condition),
+        M::Test => fused::compare_and_branch::<alu::Test>(o.two(), o.op.size, condition),
+        _ => None,
+    }
+}
+
 fn binary<O: alu::Binary>(o: &mut Operands<'_>) -> Handler {
     let form = o.two();
-    alu::binary::<O>(form, o.op.size)
+    o.threaded(alu::binary::<O>(form, o.op.size))
 }
 
 fn unary<O: alu::Unary>(o: &mut Operands<'_>) -> Handler {
     let place = o.target();
-    alu::unary::<O>(place, o.op.size)
+    o.threaded(alu::unary::<O>(place, o.op.size))
 }
 
 fn accumulate<O: muldiv::Accumulate>(o: &mut Operands<'_>) -> Handler {
     let place = o.target();
-    muldiv::accumulate::<O>(place, o.op.size)
+    o.threaded(muldiv::accumulate::<O>(place, o.op.size))
 }
 
 fn shift_of<S: shift::Shift>(o: &mut Operands<'_>) -> Handler {
     let place = o.target();
     let by_cl = count(o, 1);
-    shift::shift::<S>(place, o.op.size, by_cl)
+    o.threaded(shift::shift::<S>(place, o.op.size, by_cl))
 }
 
 fn double_shift<S: shift::DoubleShift>(o: &mut Operands<'_>) -> Handler {
     let place = o.target();
     o.op.src = o.register(1);
     let by_cl = count(o, 2);
-    shift::double_shift::<S>(place, o.op.size, by_cl)
+    o.threaded(shift::double_shift::<S>(place, o.op.size, by_cl))
 }
 
 /// A shift's count in operand `i`: an immediate, or CL (true).
@@ -94,19 +111,19 @@ fn imul(o: &mut Operands<'_>) -> Handler {
             if operands == 3 {
                 o.op.imm = o.instr.immediate(2);
             }
-            muldiv::imul_two(source, o.op.size, operands == 3)
+            o.threaded(muldiv::imul_two(source, o.op.size, operands == 3))
         }
     }
 }
 
 fn bit<O: bits::BitOp>(o: &mut Operands<'_>) -> Handler {
     let form = o.two();
-    bits::bit::<O>(form, o.op.size)
+    o.threaded(bits::bit::<O>(form, o.op.size))
 }
 
 fn scan<S: bits::Scan>(o: &mut Operands<'_>) -> Handler {
     let source = o.load();
-    bits::scan::<S>(source, o.op.size)
+    o.threaded(bits::scan::<S>(source, o.op.size))
 }
 
 /// Three operands, the VEX.vvvv one in the middle: ANDN, PDEP, PEXT.
@@ -244,7 +261,7 @@ fn arithmetic(o: &mut Operands<'_>) -> Option<Handler> {
 
 fn extend<const SIGNED: bool>(o: &mut Operands<'_>) -> Handler {
     let source = o.load();
-    mov::extend::<SIGNED>(source, o.size_of(1), o.op.size)
+    o.threaded(mov::extend::<SIGNED>(source, o.size_of(1), o.op.size))
 }
 
 /// MOV, unless it concerns a register that is not a general one.
@@ -252,7 +269,7 @@ fn mov_general(o: &mut Operands<'_>) -> Option<Handler> {
     let special = (0..2).any(|i| o.is_register(i) && !o.instr.op_register(i).is_gpr());
     (!special).then(|| {
         let form = o.two();
-        mov::mov(form, o.op.size)
+        o.threaded(mov::mov(form, o.op.size))
     })
 }
 
@@ -270,7 +287,8 @@ fn push(o: &mut Operands<'_>) -> Option<Handler> {
     if what == Pushed::Register {
         o.op.src = o.register(0);
     }
-    Some(stack::push_of(what, o.op.size, o.stack()))
+    let handler = stack::push_of(what, o.op.size, o.stack());
+    Some(o.threaded(handler))
 }
 
 fn pop(o: &mut Operands<'_>) -> Option<Handler> {
@@ -279,7 +297,8 @@ fn pop(o: &mut Operands<'_>) -> Option<Handler> {
     }
     let place = o.target();
     o.op.size = o.instr.stack_pointer_increment().unsigned_abs() as u8;
-    Some(stack::pop_to(place, o.op.size, o.stack()))
+    let handler = stack::pop_to(place, o.op.size, o.stack());
+    Some(o.threaded(handler))
 }
 
 fn xchg(o: &mut Operands<'_>) -> Handler {
@@ -306,7 +325,7 @@ fn data(o: &mut Operands<'_>) -> Option<Handler> {
         M::Lea => {
             o.op.size = o.size_of(0);
             o.op.dst = o.register(0);
-            mov::lea(o.op.size, o.op.address)
+            o.threaded(mov::lea(o.op.size, o.op.address))
         }
         M::Xchg => xchg(o),
         M::Bswap => {
@@ -323,12 +342,12 @@ fn data(o: &mut Operands<'_>) -> Option<Handler> {
             mov::movbe(loads, o.op.size)
         }
         M::Xlatb => mov::xlat,
-        M::Cbw => mov::cbw(2),
-        M::Cwde => mov::cbw(4),
-        M::Cdqe => mov::cbw(8),
-        M::Cwd => mov::cwd(2),
-        M::Cdq => mov::cwd(4),
-        M::Cqo => mov::cwd(8),
+        M::Cbw => o.threaded(mov::cbw(2)),
+        M::Cwde => o.threaded(mov::cbw(4)),
+        M::Cdqe => o.threaded(mov::cbw(8)),
+        M::Cwd => o.threaded(mov::cwd(2)),
+        M::Cdq => o.threaded(mov::cwd(4)),
+        M::Cqo => o.threaded(mov::cwd(8)),
         M::Push => return push(o),
         M::Pop => return pop(o),
         M::Pusha => stack::pusha(2),
@@ -381,7 +400,7 @@ fn conditional(o: &mut Operands<'_>) -> Option<Handler> {
         | M::Setg => {
             o.op.extra = condition;
             let place = o.target();
-            Some(mov::set(place, condition))
+            Some(o.threaded(mov::set(place, condition)))
         }
         M::Cmovo
         | M::Cmovno
@@ -401,7 +420,7 @@ fn conditional(o: &mut Operands<'_>) -> Option<Handler> {
         | M::Cmovg => {
             o.op.extra = condition;
             let source = o.load();
-            Some(mov::cmov(source, o.op.size, condition))
+            Some(o.threaded(mov::cmov(source, o.op.size, condition)))
         }
         _ => None,
     }
@@ -487,23 +506,23 @@ fn transfer(o: &mut Operands<'_>) -> Option<Handler> {
     let instr = o.instr;
     if instr.is_jcc_short_or_near() {
         o.branch();
-        return Some(branch::jcc(o.near(), condition(instr)));
+        return Some(o.threaded(branch::jcc(o.near(), condition(instr))));
     }
     if instr.is_jmp_short_or_near() {
         o.branch();
-        return Some(branch::jmp(o.near()));
+        return Some(o.threaded(branch::jmp(o.near())));
     }
     if instr.is_call_near() {
         o.branch();
-        return Some(branch::call(o.op.size, o.call()));
+        return Some(o.threaded(branch::call(o.op.size, o.call())));
     }
     if instr.is_jmp_near_indirect() {
         let place = indirect(o);
-        return Some(branch::jmp_indirect(place, o.op.size, o.near()));
+        return Some(o.threaded(branch::jmp_indirect(place, o.op.size)));
     }
     if instr.is_call_near_indirect() {
         let place = indirect(o);
-        return Some(branch::call_indirect(place, o.op.size, o.call()));
+        return Some(o.threaded(branch::call_indirect(place, o.op.size, o.call())));
     }
     Some(match instr.mnemonic() {
         M::Loop => loop_while(o, branch::Loop::Always),
@@ -519,7 +538,7 @@ fn transfer(o: &mut Operands<'_>) -> Option<Handler> {
             if instr.op_count() == 1 {
                 o.op.imm = instr.immediate(0);
             }
-            branch::ret(o.op.size, o.call())
+            o.threaded(branch::ret(o.op.size, o.call()))
         }
         _ => return None,
     })

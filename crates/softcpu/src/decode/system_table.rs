@@ -26,7 +26,7 @@
 //!
 //! Registers are slots of [`crate::Cpu::regs`], read and written through [`crate::op::Width`].
 
-use iced_x86::{Code, Mnemonic as M, OpKind, Register};
+use iced_x86::{Code, Instruction, Mnemonic as M, OpKind, Register};
 
 use super::operands::{Operands, segment};
 use super::select::string_operands;
@@ -46,6 +46,36 @@ pub fn select(o: &mut Operands<'_>) -> Option<Handler> {
         .or_else(|| returns(o))
         .or_else(|| segment_registers(o))
         .or_else(|| super::xstate::select(o))
+}
+
+/// Whether an instruction that stands alone concerns the vCPU alone: what it does depends on nothing but the vCPU's state,
+/// memory and time, and it changes nothing else. Those that guests execute often.
+pub fn is_private(instr: &Instruction) -> bool {
+    matches!(
+        instr.mnemonic(),
+        M::Cli
+            | M::Sti
+            | M::Popf
+            | M::Popfd
+            | M::Popfq
+            | M::Clac
+            | M::Stac
+            | M::Pause
+            | M::Rdtsc
+            | M::Rdtscp
+            | M::Rdrand
+            | M::Rdseed
+            | M::Swapgs
+            | M::Rdfsbase
+            | M::Rdgsbase
+            | M::Wrfsbase
+            | M::Wrgsbase
+            | M::Invlpg
+            | M::Syscall
+            | M::Sysret
+            | M::Sysretq
+            | M::Iretq
+    )
 }
 
 /// VMCALL or VMMCALL behind redundant prefixes, which the decoder's tables do not have: silicon ignores operand size, address size,

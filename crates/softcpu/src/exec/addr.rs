@@ -24,6 +24,8 @@ pub trait Address {
 
 /// 64-bit code with 64-bit addresses in a segment other than FS and GS.
 pub struct Flat64;
+/// 64-bit code with 64-bit addresses in FS or GS.
+pub struct Based64;
 /// 32-bit addresses in a segment that is flat.
 pub struct Flat32;
 /// Everything else: address size, base, limit and type are looked at.
@@ -33,6 +35,13 @@ impl Address for Flat64 {
     #[inline(always)]
     fn unchecked(cpu: &Cpu, op: &Op) -> Option<u64> {
         Some(sum(cpu, op))
+    }
+}
+
+impl Address for Based64 {
+    #[inline(always)]
+    fn unchecked(cpu: &Cpu, op: &Op) -> Option<u64> {
+        Some(cpu.seg(op.seg).base.wrapping_add(sum(cpu, op)))
     }
 }
 

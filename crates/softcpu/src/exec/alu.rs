@@ -5,7 +5,7 @@ use super::form::{Form, Place, with_address, with_width};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::flags::Flags;
-use crate::op::{Flow, Handler, Op, Step, Width};
+use crate::op::{Flow, Op, Step, Threaded, Width, threaded};
 
 /// An operation on two operands.
 pub trait Binary {
@@ -112,48 +112,51 @@ unary! {
     Not |_flags, a| !a;
 }
 
-fn reg_reg<O: Binary, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
-    let (a, b) = (T::get(&cpu.regs, op.dst), T::get(&cpu.regs, op.src));
+#[inline(always)]
+fn apply_to_reg<O: Binary, T: Width>(cpu: &mut Cpu, op: &Op, b: T) -> Flow {
+    let a = T::get(&cpu.regs, op.dst);
     let r = O::apply(&mut cpu.flags, a, b);
     if O::STORES {
         T::set(&mut cpu.regs, op.dst, r);
     }
-    Ok(Flow::Next)
+    Flow::Next
 }
 
-fn reg_imm<O: Binary, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
-    let a = T::get(&cpu.regs, op.dst);
-    let r = O::apply(&mut cpu.flags, a, T::from_u64(op.imm));
-    if O::STORES {
-        T::set(&mut cpu.regs, op.dst, r);
-    }
-    Ok(Flow::Next)
+/// With operands for which there is nothing to look at.
+#[inline(always)]
+pub(super) fn reg_reg_fast<O: Binary, T: Width>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
+    let b = T::get(&cpu.regs, op.src);
+    Some(apply_to_reg::<O, T>(cpu, op, b))
+}
+
+/// Likewise.
+#[inline(always)]
+pub(super) fn reg_imm_fast<O: Binary, T: Width>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
+    Some(apply_to_reg::<O, T>(cpu, op, T::from_u64(op.imm)))
 }
 
 #[inline(always)]
-fn apply_to_reg<O: Binary, T: Width>(cpu: &mut Cpu, op: &Op, b: T) -> Step {
-    let a = T::get(&cpu.regs, op.dst);
-    let r = O::apply(&mut cpu.flags, a, b);
-    if O::STORES {
-        T::set(&mut cpu.regs, op.dst, r);
-    }
-    Ok(Flow::Next)
+fn reg_reg<O: Binary, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
+    let b = T::get(&cpu.regs, op.src);
+    Ok(apply_to_reg::<O, T>(cpu, op, b))
 }
 
-fn reg_mem<O: Binary, T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    match addr::ram_to_load::<T, A>(cpu, op) {
-        Some(offset) => {
-            let b = cpu.mem.load::<T>(offset);
-            apply_to_reg::<O, T>(cpu, op, b)
-        }
-        None => reg_mem_slow::<O, T>(cpu, env, op),
-    }
+#[inline(always)]
+fn reg_imm<O: Binary, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
+    Ok(apply_to_reg::<O, T>(cpu, op, T::from_u64(op.imm)))
 }
 
-#[cold]
-fn reg_mem_slow<O: Binary, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+/// With a memory operand, if that is an ordinary one.
+#[inline(always)]
+pub(super) fn reg_mem_fast<O: Binary, T: Width, A: Address>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
+    let offset = addr::ram_to_load::<T, A>(cpu, op)?;
+    let b = cpu.mem.load::<T>(offset);
+    Some(apply_to_reg::<O, T>(cpu, op, b))
+}
+
+fn reg_mem<O: Binary, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let b = addr::read_operand::<T>(cpu, env, op)?;
-    apply_to_reg::<O, T>(cpu, op, b)
+    Ok(apply_to_reg::<O, T>(cpu, op, b))
 }
 
 /// The second operand of a memory destination.
@@ -162,19 +165,19 @@ fn source<T: Width, const IMMEDIATE: bool>(cpu: &Cpu, op: &Op) -> T {
     if IMMEDIATE { T::from_u64(op.imm) } else { T::get(&cpu.regs, op.src) }
 }
 
-fn mem<O: Binary, T: Width, A: Address, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+/// Likewise.
+#[inline(always)]
+pub(super) fn mem_fast<O: Binary, T: Width, A: Address, const IMMEDIATE: bool>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
     let b = source::<T, IMMEDIATE>(cpu, op);
-    let offset = if O::STORES { addr::ram_to_store::<T, A>(cpu, op) } else { addr::ram_to_load::<T, A>(cpu, op) };
-    let Some(offset) = offset else { return mem_slow::<O, T, IMMEDIATE>(cpu, env, op) };
+    let offset = if O::STORES { addr::ram_to_store::<T, A>(cpu, op) } else { addr::ram_to_load::<T, A>(cpu, op) }?;
     let r = O::apply(&mut cpu.flags, cpu.mem.load::<T>(offset), b);
     if O::STORES {
         cpu.mem.store(offset, r);
     }
-    Ok(Flow::Next)
+    Some(Flow::Next)
 }
 
-#[cold]
-fn mem_slow<O: Binary, T: Width, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+fn mem<O: Binary, T: Width, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let b = source::<T, IMMEDIATE>(cpu, op);
     if O::STORES {
         addr::update_operand::<T>(cpu, env, op, |flags, a| O::apply(flags, a, b))?;
@@ -185,6 +188,7 @@ fn mem_slow<O: Binary, T: Width, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut
     Ok(Flow::Next)
 }
 
+#[inline(always)]
 fn unary_reg<O: Unary, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     let a = T::get(&cpu.regs, op.dst);
     let r = O::apply(&mut cpu.flags, a);
@@ -192,34 +196,34 @@ fn unary_reg<O: Unary, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> 
     Ok(Flow::Next)
 }
 
-fn unary_mem<O: Unary, T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let Some(offset) = addr::ram_to_store::<T, A>(cpu, op) else { return unary_mem_slow::<O, T>(cpu, env, op) };
+#[inline(always)]
+fn unary_mem_fast<O: Unary, T: Width, A: Address>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
+    let offset = addr::ram_to_store::<T, A>(cpu, op)?;
     let r = O::apply(&mut cpu.flags, cpu.mem.load::<T>(offset));
     cpu.mem.store(offset, r);
-    Ok(Flow::Next)
+    Some(Flow::Next)
 }
 
-#[cold]
-fn unary_mem_slow<O: Unary, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+fn unary_mem<O: Unary, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     addr::update_operand::<T>(cpu, env, op, |flags, a| O::apply(flags, a))?;
     cpu.after_store()
 }
 
 /// The handler of a two-operand operation.
-pub fn binary<O: Binary>(form: Form, size: u8) -> Handler {
+pub fn binary<O: Binary>(form: Form, size: u8) -> Threaded {
     with_width!(size, T => match form {
-        Form::RegReg => reg_reg::<O, T> as Handler,
-        Form::RegImm => reg_imm::<O, T>,
-        Form::RegMem(kind) => with_address!(kind, A => reg_mem::<O, T, A>),
-        Form::MemReg(kind) => with_address!(kind, A => mem::<O, T, A, false>),
-        Form::MemImm(kind) => with_address!(kind, A => mem::<O, T, A, true>),
+        Form::RegReg => threaded!(reg_reg::<O, T>),
+        Form::RegImm => threaded!(reg_imm::<O, T>),
+        Form::RegMem(kind) => with_address!(kind, A => threaded!(reg_mem_fast::<O, T, A>, reg_mem::<O, T>)),
+        Form::MemReg(kind) => with_address!(kind, A => threaded!(mem_fast::<O, T, A, false>, mem::<O, T, false>)),
+        Form::MemImm(kind) => with_address!(kind, A => threaded!(mem_fast::<O, T, A, true>, mem::<O, T, true>)),
     })
 }
 
 /// The handler of a one-operand operation.
-pub fn unary<O: Unary>(place: Place, size: u8) -> Handler {
+pub fn unary<O: Unary>(place: Place, size: u8) -> Threaded {
     with_width!(size, T => match place {
-        Place::Register => unary_reg::<O, T> as Handler,
-        Place::Memory(kind) => with_address!(kind, A => unary_mem::<O, T, A>),
+        Place::Register => threaded!(unary_reg::<O, T>),
+        Place::Memory(kind) => with_address!(kind, A => threaded!(unary_mem_fast::<O, T, A>, unary_mem::<O, T>)),
     })
 }

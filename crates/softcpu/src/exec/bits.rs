@@ -7,7 +7,7 @@ use super::form::{Form, Place, with_width};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::flags::Flags;
-use crate::op::{Flow, Handler, Op, Step, Width};
+use crate::op::{Flow, Op, Step, Threaded, Width, threaded};
 
 /// What happens to the bit that was tested.
 pub trait BitOp {
@@ -59,6 +59,7 @@ fn bit_reg_reg<O: BitOp, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -
     bit_reg::<O, T>(cpu, op, number)
 }
 
+#[inline(always)]
 fn bit_reg_imm<O: BitOp, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     bit_reg::<O, T>(cpu, op, op.imm)
 }
@@ -87,12 +88,12 @@ fn bit_mem_reg<O: BitOp, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) ->
 }
 
 /// BT, BTS, BTR, BTC. There are no byte operands.
-pub fn bit<O: BitOp>(form: Form, size: u8) -> Handler {
+pub fn bit<O: BitOp>(form: Form, size: u8) -> Threaded {
     with_width!(size, T => match form {
-        Form::RegReg => bit_reg_reg::<O, T> as Handler,
-        Form::RegImm | Form::RegMem(_) => bit_reg_imm::<O, T>,
-        Form::MemReg(_) => bit_mem_reg::<O, T>,
-        Form::MemImm(_) => bit_mem_imm::<O, T>,
+        Form::RegReg => threaded!(bit_reg_reg::<O, T>),
+        Form::RegImm | Form::RegMem(_) => threaded!(bit_reg_imm::<O, T>),
+        Form::MemReg(_) => threaded!(bit_mem_reg::<O, T>),
+        Form::MemImm(_) => threaded!(bit_mem_imm::<O, T>),
     })
 }
 
@@ -181,9 +182,9 @@ fn scan_mem<S: Scan, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Ste
 }
 
 /// BSF, BSR, TZCNT, LZCNT, POPCNT.
-pub fn scan<S: Scan>(source: Place, size: u8) -> Handler {
+pub fn scan<S: Scan>(source: Place, size: u8) -> Threaded {
     with_width!(size, T => match source {
-        Place::Register => scan_reg::<S, T> as Handler,
-        Place::Memory(_) => scan_mem::<S, T>,
+        Place::Register => threaded!(scan_reg::<S, T>),
+        Place::Memory(_) => threaded!(scan_mem::<S, T>),
     })
 }

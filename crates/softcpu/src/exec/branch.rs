@@ -6,11 +6,11 @@
 use x86defs::vector;
 
 use super::addr::{self, check_code_offset};
-use super::form::{Kind, Place, with_condition};
+use super::form::{Kind, Place, with_condition, with_width};
 use super::stack::{self, AnyStack, Stack, Stack32, Stack64, with_stack};
 use crate::cpu::Cpu;
 use crate::engine::Env;
-use crate::op::{Flow, Handler, Op, Step, Stop, Width, slot};
+use crate::op::{Flow, Handler, Op, Step, Stop, Threaded, Width, slot, threaded};
 
 const RCX: u8 = 1;
 
@@ -18,15 +18,8 @@ const RCX: u8 = 1;
 pub trait Near {
     /// RIP at a distance from the start of the block.
     fn at(cpu: &Cpu, distance: u64) -> u64;
-    /// Whether RIP may become `target`; #GP(0) if not.
-    fn check(cpu: &mut Cpu, target: u64) -> Result<(), Stop>;
-    /// The target of a direct branch.
-    #[inline(always)]
-    fn target(cpu: &mut Cpu, op: &Op) -> Result<u64, Stop> {
-        let target = Self::at(cpu, op.imm);
-        Self::check(cpu, target)?;
-        Ok(target)
-    }
+    /// Whether RIP may become `target`, as far as one sees without looking closer.
+    fn is_inside(cpu: &Cpu, target: u64) -> bool;
 }
 
 /// 64-bit mode.
@@ -42,9 +35,9 @@ impl Near for Near64 {
         cpu.rip.wrapping_add(distance)
     }
     #[inline(always)]
-    fn check(cpu: &mut Cpu, target: u64) -> Result<(), Stop> {
+    fn is_inside(cpu: &Cpu, target: u64) -> bool {
         // RIP is canonical, so only a long way can lead out.
-        if (target ^ cpu.rip) >> 40 != 0 { check_code_offset(cpu, target) } else { Ok(()) }
+        (target ^ cpu.rip) >> 40 == 0
     }
 }
 
@@ -54,8 +47,8 @@ impl Near for Near32 {
         cpu.rip.wrapping_add(distance) & 0xFFFF_FFFF
     }
     #[inline(always)]
-    fn check(_cpu: &mut Cpu, _target: u64) -> Result<(), Stop> {
-        Ok(())
+    fn is_inside(_cpu: &Cpu, _target: u64) -> bool {
+        true
     }
 }
 
@@ -63,14 +56,23 @@ impl Near for AnyNear {
     fn at(cpu: &Cpu, distance: u64) -> u64 {
         cpu.wrap(cpu.rip.wrapping_add(distance))
     }
-    fn check(cpu: &mut Cpu, target: u64) -> Result<(), Stop> {
-        check_code_offset(cpu, target)
+    fn is_inside(_cpu: &Cpu, _target: u64) -> bool {
+        false
     }
-    fn target(cpu: &mut Cpu, op: &Op) -> Result<u64, Stop> {
-        let target = Self::at(cpu, op.imm) & addr::size_mask(op.size);
-        Self::check(cpu, target)?;
-        Ok(target)
-    }
+}
+
+/// The target of a direct branch, if it needs no closer look.
+#[inline(always)]
+fn plain_target<N: Near>(cpu: &Cpu, op: &Op) -> Option<u64> {
+    let target = N::at(cpu, op.imm);
+    N::is_inside(cpu, target).then_some(target)
+}
+
+/// The target of a direct branch; #GP(0) if RIP may not become that.
+fn target(cpu: &mut Cpu, op: &Op) -> Result<u64, Stop> {
+    let target = AnyNear::at(cpu, op.imm) & addr::size_mask(op.size);
+    check_code_offset(cpu, target)?;
+    Ok(target)
 }
 
 macro_rules! with_near {
@@ -84,7 +86,7 @@ macro_rules! with_near {
                 type $N = Near32;
                 $e
             }
-            Kind::Segmented => {
+            Kind::Based64 | Kind::Segmented => {
                 type $N = AnyNear;
                 $e
             }
@@ -92,34 +94,49 @@ macro_rules! with_near {
     };
 }
 
-#[inline(always)]
-fn taken<N: Near>(cpu: &mut Cpu, op: &Op) -> Step {
-    cpu.rip = N::target(cpu, op)?;
+fn taken(cpu: &mut Cpu, op: &Op) -> Step {
+    cpu.rip = target(cpu, op)?;
     Ok(Flow::Taken)
 }
 
-#[inline(always)]
-fn not_taken<N: Near>(cpu: &mut Cpu, op: &Op) -> Step {
-    cpu.rip = N::at(cpu, op.disp as u64);
+fn not_taken(cpu: &mut Cpu, op: &Op) -> Step {
+    cpu.rip = AnyNear::at(cpu, op.disp as u64);
     Ok(Flow::NotTaken)
 }
 
-fn jmp_direct<N: Near>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
-    taken::<N>(cpu, op)
+#[inline(always)]
+fn jmp_fast<N: Near>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
+    cpu.rip = plain_target::<N>(cpu, op)?;
+    Some(Flow::Taken)
+}
+
+fn jmp_direct(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
+    taken(cpu, op)
 }
 
 /// JMP rel.
-pub fn jmp(kind: Kind) -> Handler {
-    with_near!(kind, N => jmp_direct::<N>)
+pub fn jmp(kind: Kind) -> Threaded {
+    with_near!(kind, N => threaded!(jmp_fast::<N>, jmp_direct))
 }
 
-fn jcc_of<N: Near, const CC: u8>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
-    if cpu.flags.condition(CC) { taken::<N>(cpu, op) } else { not_taken::<N>(cpu, op) }
+/// Jcc whose target needs no closer look.
+#[inline(always)]
+pub(super) fn jcc_fast<N: Near, const CC: u8>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
+    if cpu.flags.condition(CC) {
+        jmp_fast::<N>(cpu, op)
+    } else {
+        cpu.rip = N::at(cpu, op.disp as u64);
+        Some(Flow::NotTaken)
+    }
+}
+
+fn jcc_of<const CC: u8>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
+    if cpu.flags.condition(CC) { taken(cpu, op) } else { not_taken(cpu, op) }
 }
 
 /// Jcc.
-pub fn jcc(kind: Kind, condition: u8) -> Handler {
-    with_near!(kind, N => with_condition!(condition, CC => jcc_of::<N, CC> as Handler))
+pub fn jcc(kind: Kind, condition: u8) -> Threaded {
+    with_near!(kind, N => with_condition!(condition, CC => threaded!(jcc_fast::<N, CC>, jcc_of::<CC>)))
 }
 
 /// What LOOP and its kin look at besides the counter.
@@ -147,7 +164,7 @@ fn loop_of<const KIND: u8>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
         _ => count != 0,
     };
     // A target outside the code segment faults before the counter changes.
-    let step = if take { taken::<AnyNear>(cpu, op)? } else { not_taken::<AnyNear>(cpu, op)? };
+    let step = if take { taken(cpu, op)? } else { not_taken(cpu, op)? };
     if decrement != 0 {
         match op.address {
             2 => u16::set(&mut cpu.regs, RCX, count as u16),
@@ -199,119 +216,112 @@ fn return_address<T: Width, N: Near>(cpu: &Cpu, op: &Op) -> T {
     T::from_u64(N::at(cpu, u64::from(op.at) + u64::from(op.len)))
 }
 
-fn call_direct<T: Width, N: Near, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let target = N::target(cpu, op)?;
+#[inline(always)]
+fn call_fast<T: Width, N: Near, S: Stack>(cpu: &mut Cpu, op: &Op, target: u64) -> Option<()> {
     let back = return_address::<T, N>(cpu, op);
-    if !stack::push_to_ram::<T, S>(cpu, back) {
-        return call_direct_slow::<T>(cpu, env, op);
+    if !(N::is_inside(cpu, target) && stack::push_to_ram::<T, S>(cpu, back)) {
+        return None;
     }
     cpu.rip = target;
-    Ok(Flow::Taken)
+    Some(())
 }
 
-#[cold]
-fn call_direct_slow<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let target = AnyNear::target(cpu, op)?;
-    let back = return_address::<T, AnyNear>(cpu, op);
-    stack::push::<T, AnyStack>(cpu, env, back)?;
-    cpu.rip = target;
-    Ok(Flow::Taken)
-}
-
-/// CALL rel.
-pub fn call(size: u8, kind: Kind) -> Handler {
-    with_call!(size, kind, T, N, S => call_direct::<T, N, S> as Handler)
-}
-
-fn call_reg<T: Width, N: Near, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let target = T::get(&cpu.regs, op.src).to_u64();
-    N::check(cpu, target)?;
-    let back = return_address::<T, N>(cpu, op);
-    if !stack::push_to_ram::<T, S>(cpu, back) {
-        return call_reg_slow::<T>(cpu, env, op);
-    }
-    cpu.rip = target;
-    Ok(Flow::Indirect)
-}
-
-#[cold]
-fn call_to<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, target: u64) -> Step {
+/// Call with any stack in any code.
+fn call_to<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op, target: u64) -> Result<(), Stop> {
     check_code_offset(cpu, target)?;
     let back = return_address::<T, AnyNear>(cpu, op);
     stack::push::<T, AnyStack>(cpu, env, back)?;
     cpu.rip = target;
-    Ok(Flow::Indirect)
+    Ok(())
 }
 
-#[cold]
-fn call_reg_slow<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+#[inline(always)]
+fn call_direct_fast<T: Width, N: Near, S: Stack>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
+    call_fast::<T, N, S>(cpu, op, N::at(cpu, op.imm))?;
+    Some(Flow::Taken)
+}
+
+fn call_direct<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let target = target(cpu, op)?;
+    call_to::<T>(cpu, env, op, target)?;
+    Ok(Flow::Taken)
+}
+
+/// CALL rel.
+pub fn call(size: u8, kind: Kind) -> Threaded {
+    with_call!(size, kind, T, N, S => threaded!(call_direct_fast::<T, N, S>, call_direct::<T>))
+}
+
+#[inline(always)]
+fn call_reg_fast<T: Width, N: Near, S: Stack>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
+    call_fast::<T, N, S>(cpu, op, T::get(&cpu.regs, op.src).to_u64())?;
+    Some(Flow::Indirect)
+}
+
+fn call_reg<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let target = T::get(&cpu.regs, op.src).to_u64();
-    call_to::<T>(cpu, env, op, target)
+    call_to::<T>(cpu, env, op, target)?;
+    Ok(Flow::Indirect)
 }
 
 fn call_mem<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let target = addr::read_operand::<T>(cpu, env, op)?.to_u64();
-    call_to::<T>(cpu, env, op, target)
+    call_to::<T>(cpu, env, op, target)?;
+    Ok(Flow::Indirect)
 }
 
 /// CALL r/m.
-pub fn call_indirect(place: Place, size: u8, kind: Kind) -> Handler {
+pub fn call_indirect(place: Place, size: u8, kind: Kind) -> Threaded {
     with_call!(size, kind, T, N, S => match place {
-        Place::Register => call_reg::<T, N, S> as Handler,
-        Place::Memory(_) => call_mem::<T>,
+        Place::Register => threaded!(call_reg_fast::<T, N, S>, call_reg::<T>),
+        Place::Memory(_) => threaded!(call_mem::<T>),
     })
 }
 
-fn jmp_reg<T: Width, N: Near>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
+fn jmp_reg<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     let target = T::get(&cpu.regs, op.src).to_u64();
-    N::check(cpu, target)?;
+    check_code_offset(cpu, target)?;
     cpu.rip = target;
     Ok(Flow::Indirect)
 }
 
-fn jmp_mem<T: Width, N: Near>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+fn jmp_mem<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let target = addr::read_operand::<T>(cpu, env, op)?.to_u64();
-    N::check(cpu, target)?;
+    check_code_offset(cpu, target)?;
     cpu.rip = target;
     Ok(Flow::Indirect)
 }
 
 /// JMP r/m.
-pub fn jmp_indirect(place: Place, size: u8, kind: Kind) -> Handler {
-    with_near!(kind, N => match (place, size) {
-        (Place::Register, 2) => jmp_reg::<u16, N> as Handler,
-        (Place::Register, 4) => jmp_reg::<u32, N>,
-        (Place::Register, _) => jmp_reg::<u64, N>,
-        (Place::Memory(_), 2) => jmp_mem::<u16, N>,
-        (Place::Memory(_), 4) => jmp_mem::<u32, N>,
-        (Place::Memory(_), _) => jmp_mem::<u64, N>,
+pub fn jmp_indirect(place: Place, size: u8) -> Threaded {
+    with_width!(size, T => match place {
+        Place::Register => threaded!(jmp_reg::<T>),
+        Place::Memory(_) => threaded!(jmp_mem::<T>),
     })
 }
 
 #[inline(always)]
-fn return_to<T: Width, N: Near, S: Stack>(cpu: &mut Cpu, op: &Op, target: u64) -> Step {
-    N::check(cpu, target)?;
+fn ret_fast<T: Width, N: Near, S: Stack>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
+    let target = stack::peek_in_ram::<T, S>(cpu)?.to_u64();
+    if !N::is_inside(cpu, target) {
+        return None;
+    }
     stack::release::<S>(cpu, T::BYTES + op.imm);
+    cpu.rip = target;
+    Some(Flow::Indirect)
+}
+
+fn ret_near<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+    let target = stack::peek::<T, AnyStack>(cpu, env)?.to_u64();
+    check_code_offset(cpu, target)?;
+    stack::release::<AnyStack>(cpu, T::BYTES + op.imm);
     cpu.rip = target;
     Ok(Flow::Indirect)
 }
 
-fn ret_near<T: Width, N: Near, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    match stack::peek_in_ram::<T, S>(cpu) {
-        Some(target) => return_to::<T, N, S>(cpu, op, target.to_u64()),
-        None => ret_near_slow::<T>(cpu, env, op),
-    }
-}
-
-#[cold]
-fn ret_near_slow<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let target = stack::peek::<T, AnyStack>(cpu, env)?.to_u64();
-    return_to::<T, AnyNear, AnyStack>(cpu, op, target)
-}
-
 /// RET, RET imm16 (bytes to release in `imm`).
-pub fn ret(size: u8, kind: Kind) -> Handler {
-    with_call!(size, kind, T, N, S => ret_near::<T, N, S> as Handler)
+pub fn ret(size: u8, kind: Kind) -> Threaded {
+    with_call!(size, kind, T, N, S => threaded!(ret_fast::<T, N, S>, ret_near::<T>))
 }
 
 /// BOUND: two signed bounds in memory.

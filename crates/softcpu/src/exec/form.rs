@@ -5,6 +5,8 @@
 pub enum Kind {
     /// [`super::addr::Flat64`].
     Flat64,
+    /// [`super::addr::Based64`].
+    Based64,
     /// [`super::addr::Flat32`].
     Flat32,
     /// [`super::addr::Segmented`].
@@ -65,6 +67,10 @@ macro_rules! with_address {
         match $kind {
             $crate::exec::form::Kind::Flat64 => {
                 type $A = $crate::exec::addr::Flat64;
+                $e
+            }
+            $crate::exec::form::Kind::Based64 => {
+                type $A = $crate::exec::addr::Based64;
                 $e
             }
             $crate::exec::form::Kind::Flat32 => {

@@ -13,6 +13,7 @@ pub mod bmi;
 pub mod branch;
 pub mod flagops;
 pub mod form;
+pub mod fused;
 pub mod misc;
 pub mod mov;
 pub mod muldiv;

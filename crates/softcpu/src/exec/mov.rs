@@ -4,31 +4,33 @@ use super::addr::{self, Address};
 use super::form::{Form, Place, with_address, with_condition, with_width};
 use crate::cpu::Cpu;
 use crate::engine::Env;
-use crate::op::{Flow, Handler, Op, Step, Width, slot};
+use crate::op::{Flow, Handler, Op, Step, Threaded, Width, slot, threaded};
 
 const RAX: u8 = 0;
 const RDX: u8 = 2;
 
+#[inline(always)]
 fn mov_reg_reg<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     let value = T::get(&cpu.regs, op.src);
     T::set(&mut cpu.regs, op.dst, value);
     Ok(Flow::Next)
 }
 
+#[inline(always)]
 fn mov_reg_imm<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     T::set(&mut cpu.regs, op.dst, T::from_u64(op.imm));
     Ok(Flow::Next)
 }
 
-fn mov_reg_mem<T: Width, A: Address>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let Some(offset) = addr::ram_to_load::<T, A>(cpu, op) else { return mov_reg_mem_slow::<T>(cpu, env, op) };
+#[inline(always)]
+fn mov_reg_mem_fast<T: Width, A: Address>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
+    let offset = addr::ram_to_load::<T, A>(cpu, op)?;
     let value = cpu.mem.load::<T>(offset);
     T::set(&mut cpu.regs, op.dst, value);
-    Ok(Flow::Next)
+    Some(Flow::Next)
 }
 
-#[cold]
-fn mov_reg_mem_slow<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+fn mov_reg_mem<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let value = addr::read_operand::<T>(cpu, env, op)?;
     T::set(&mut cpu.regs, op.dst, value);
     Ok(Flow::Next)
@@ -39,27 +41,27 @@ fn source<T: Width, const IMMEDIATE: bool>(cpu: &Cpu, op: &Op) -> T {
     if IMMEDIATE { T::from_u64(op.imm) } else { T::get(&cpu.regs, op.src) }
 }
 
-fn mov_mem<T: Width, A: Address, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let Some(offset) = addr::ram_to_store::<T, A>(cpu, op) else { return mov_mem_slow::<T, IMMEDIATE>(cpu, env, op) };
+#[inline(always)]
+fn mov_mem_fast<T: Width, A: Address, const IMMEDIATE: bool>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
+    let offset = addr::ram_to_store::<T, A>(cpu, op)?;
     cpu.mem.store(offset, source::<T, IMMEDIATE>(cpu, op));
-    Ok(Flow::Next)
+    Some(Flow::Next)
 }
 
-#[cold]
-fn mov_mem_slow<T: Width, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+fn mov_mem<T: Width, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let value = source::<T, IMMEDIATE>(cpu, op);
     addr::write_operand(cpu, env, op, value)?;
     cpu.after_store()
 }
 
 /// MOV.
-pub fn mov(form: Form, size: u8) -> Handler {
+pub fn mov(form: Form, size: u8) -> Threaded {
     with_width!(size, T => match form {
-        Form::RegReg => mov_reg_reg::<T> as Handler,
-        Form::RegImm => mov_reg_imm::<T>,
-        Form::RegMem(kind) => with_address!(kind, A => mov_reg_mem::<T, A>),
-        Form::MemReg(kind) => with_address!(kind, A => mov_mem::<T, A, false>),
-        Form::MemImm(kind) => with_address!(kind, A => mov_mem::<T, A, true>),
+        Form::RegReg => threaded!(mov_reg_reg::<T>),
+        Form::RegImm => threaded!(mov_reg_imm::<T>),
+        Form::RegMem(kind) => with_address!(kind, A => threaded!(mov_reg_mem_fast::<T, A>, mov_reg_mem::<T>)),
+        Form::MemReg(kind) => with_address!(kind, A => threaded!(mov_mem_fast::<T, A, false>, mov_mem::<T, false>)),
+        Form::MemImm(kind) => with_address!(kind, A => threaded!(mov_mem_fast::<T, A, true>, mov_mem::<T, true>)),
     })
 }
 
@@ -68,36 +70,36 @@ fn extended<S: Width, const SIGNED: bool>(value: S) -> u64 {
     if SIGNED { value.sign_extend() } else { value.to_u64() }
 }
 
+#[inline(always)]
 fn extend_reg<S: Width, T: Width, const SIGNED: bool>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     let value = extended::<S, SIGNED>(S::get(&cpu.regs, op.src));
     T::set(&mut cpu.regs, op.dst, T::from_u64(value));
     Ok(Flow::Next)
 }
 
-fn extend_mem<S: Width, T: Width, A: Address, const SIGNED: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    let Some(offset) = addr::ram_to_load::<S, A>(cpu, op) else {
-        return extend_mem_slow::<S, T, SIGNED>(cpu, env, op);
-    };
+#[inline(always)]
+fn extend_mem_fast<S: Width, T: Width, A: Address, const SIGNED: bool>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
+    let offset = addr::ram_to_load::<S, A>(cpu, op)?;
     let value = extended::<S, SIGNED>(cpu.mem.load::<S>(offset));
     T::set(&mut cpu.regs, op.dst, T::from_u64(value));
-    Ok(Flow::Next)
+    Some(Flow::Next)
 }
 
-#[cold]
-fn extend_mem_slow<S: Width, T: Width, const SIGNED: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+fn extend_mem<S: Width, T: Width, const SIGNED: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let value = extended::<S, SIGNED>(addr::read_operand::<S>(cpu, env, op)?);
     T::set(&mut cpu.regs, op.dst, T::from_u64(value));
     Ok(Flow::Next)
 }
 
 /// MOVSX and MOVSXD (`SIGNED`), MOVZX: from a source of `from` bytes to a register of `to` bytes.
-pub fn extend<const SIGNED: bool>(source: Place, from: u8, to: u8) -> Handler {
+pub fn extend<const SIGNED: bool>(source: Place, from: u8, to: u8) -> Threaded {
     with_width!(from, S => with_width!(to, T => match source {
-        Place::Register => extend_reg::<S, T, SIGNED> as Handler,
-        Place::Memory(kind) => with_address!(kind, A => extend_mem::<S, T, A, SIGNED>),
+        Place::Register => threaded!(extend_reg::<S, T, SIGNED>),
+        Place::Memory(kind) => with_address!(kind, A => threaded!(extend_mem_fast::<S, T, A, SIGNED>, extend_mem::<S, T, SIGNED>)),
     }))
 }
 
+#[inline(always)]
 fn lea_wide<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     let offset = addr::sum(cpu, op);
     T::set(&mut cpu.regs, op.dst, T::from_u64(offset));
@@ -111,9 +113,9 @@ fn lea_masked<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
 }
 
 /// LEA.
-pub fn lea(size: u8, address: u8) -> Handler {
+pub fn lea(size: u8, address: u8) -> Threaded {
     // Truncation to the operand does what the address size asks, unless that is narrower.
-    with_width!(size, T => if address >= size { lea_wide::<T> as Handler } else { lea_masked::<T> })
+    with_width!(size, T => if address >= size { threaded!(lea_wide::<T>) } else { threaded!(lea_masked::<T>) })
 }
 
 fn xchg_reg<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
@@ -188,6 +190,7 @@ pub fn movbe(loads: bool, size: u8) -> Handler {
     with_width!(size, T => if loads { movbe_load::<T> as Handler } else { movbe_store::<T> })
 }
 
+#[inline(always)]
 fn cmov_reg<T: Width, const CC: u8>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     let from = if cpu.flags.condition(CC) { op.src } else { op.dst };
     // The destination is written in any case: a 32-bit one loses its upper half.
@@ -204,13 +207,14 @@ fn cmov_mem<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
 }
 
 /// CMOVcc; the condition is also in `extra`.
-pub fn cmov(source: Place, size: u8, condition: u8) -> Handler {
+pub fn cmov(source: Place, size: u8, condition: u8) -> Threaded {
     with_width!(size, T => match source {
-        Place::Register => with_condition!(condition, CC => cmov_reg::<T, CC> as Handler),
-        Place::Memory(_) => cmov_mem::<T>,
+        Place::Register => with_condition!(condition, CC => threaded!(cmov_reg::<T, CC>)),
+        Place::Memory(_) => threaded!(cmov_mem::<T>),
     })
 }
 
+#[inline(always)]
 fn set_reg<const CC: u8>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     let value = u8::from(cpu.flags.condition(CC));
     u8::set(&mut cpu.regs, op.dst, value);
@@ -224,10 +228,10 @@ fn set_mem(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
 }
 
 /// SETcc; the condition is also in `extra`.
-pub fn set(place: Place, condition: u8) -> Handler {
+pub fn set(place: Place, condition: u8) -> Threaded {
     match place {
-        Place::Register => with_condition!(condition, CC => set_reg::<CC> as Handler),
-        Place::Memory(_) => set_mem,
+        Place::Register => with_condition!(condition, CC => threaded!(set_reg::<CC>)),
+        Place::Memory(_) => threaded!(set_mem),
     }
 }
 
@@ -248,11 +252,11 @@ fn widen<S: Width, T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Ste
 }
 
 /// CBW, CWDE, CDQE, by the size of the result.
-pub fn cbw(size: u8) -> Handler {
+pub fn cbw(size: u8) -> Threaded {
     match size {
-        2 => widen::<u8, u16>,
-        4 => widen::<u16, u32>,
-        _ => widen::<u32, u64>,
+        2 => threaded!(widen::<u8, u16>),
+        4 => threaded!(widen::<u16, u32>),
+        _ => threaded!(widen::<u32, u64>),
     }
 }
 
@@ -263,6 +267,6 @@ fn spread_sign<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, _op: &Op) -> Step {
 }
 
 /// CWD, CDQ, CQO, by the size of the operand.
-pub fn cwd(size: u8) -> Handler {
-    with_width!(size, T => spread_sign::<T>)
+pub fn cwd(size: u8) -> Threaded {
+    with_width!(size, T => threaded!(spread_sign::<T>))
 }

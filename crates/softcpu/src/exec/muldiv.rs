@@ -8,7 +8,7 @@ use super::addr;
 use super::form::{Place, with_width};
 use crate::cpu::Cpu;
 use crate::engine::Env;
-use crate::op::{Flow, HIGH_BYTES, Handler, Op, Step, Stop, Width};
+use crate::op::{Flow, HIGH_BYTES, Handler, Op, Step, Stop, Threaded, Width, threaded};
 
 const RAX: u8 = 0;
 const RDX: u8 = 2;
@@ -133,10 +133,10 @@ fn accumulate_mem<O: Accumulate, T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op:
 }
 
 /// MUL, IMUL, DIV, IDIV with one operand.
-pub fn accumulate<O: Accumulate>(place: Place, size: u8) -> Handler {
+pub fn accumulate<O: Accumulate>(place: Place, size: u8) -> Threaded {
     with_width!(size, T => match place {
-        Place::Register => accumulate_reg::<O, T> as Handler,
-        Place::Memory(_) => accumulate_mem::<O, T>,
+        Place::Register => threaded!(accumulate_reg::<O, T>),
+        Place::Memory(_) => threaded!(accumulate_mem::<O, T>),
     })
 }
 
@@ -148,6 +148,7 @@ fn imul<T: Width>(cpu: &mut Cpu, op: &Op, a: T, b: T) -> Step {
     Ok(Flow::Next)
 }
 
+#[inline(always)]
 fn imul_reg<T: Width>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     let (a, b) = (T::get(&cpu.regs, op.dst), T::get(&cpu.regs, op.src));
     imul(cpu, op, a, b)
@@ -170,12 +171,12 @@ fn imul_mem_imm<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
 }
 
 /// IMUL with two operands; with three (`by_imm`): `source` times `imm`.
-pub fn imul_two(source: Place, size: u8, by_imm: bool) -> Handler {
+pub fn imul_two(source: Place, size: u8, by_imm: bool) -> Threaded {
     with_width!(size, T => match (source, by_imm) {
-        (Place::Register, false) => imul_reg::<T> as Handler,
-        (Place::Register, true) => imul_reg_imm::<T>,
-        (Place::Memory(_), false) => imul_mem::<T>,
-        (Place::Memory(_), true) => imul_mem_imm::<T>,
+        (Place::Register, false) => threaded!(imul_reg::<T>),
+        (Place::Register, true) => threaded!(imul_reg_imm::<T>),
+        (Place::Memory(_), false) => threaded!(imul_mem::<T>),
+        (Place::Memory(_), true) => threaded!(imul_mem_imm::<T>),
     })
 }
 

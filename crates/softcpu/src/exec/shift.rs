@@ -8,7 +8,7 @@ use super::form::{Place, with_width};
 use crate::cpu::Cpu;
 use crate::engine::Env;
 use crate::flags::Flags;
-use crate::op::{Flow, Handler, Op, Step, Width};
+use crate::op::{Flow, Op, Step, Threaded, Width, threaded};
 
 const RCX: u8 = 1;
 
@@ -140,6 +140,7 @@ fn count_of<T: Width, const BY_CL: bool>(cpu: &Cpu, op: &Op) -> u32 {
     masked::<T>(if BY_CL { cpu.regs[usize::from(RCX)] } else { op.imm })
 }
 
+#[inline(always)]
 fn shift_reg<S: Shift, T: Width, const BY_CL: bool>(cpu: &mut Cpu, _env: &mut Env<'_>, op: &Op) -> Step {
     let count = count_of::<T, BY_CL>(cpu, op);
     let a = T::get(&cpu.regs, op.dst);
@@ -155,12 +156,12 @@ fn shift_mem<S: Shift, T: Width, const BY_CL: bool>(cpu: &mut Cpu, env: &mut Env
 }
 
 /// A shift by `imm`, or by CL.
-pub fn shift<S: Shift>(place: Place, size: u8, by_cl: bool) -> Handler {
+pub fn shift<S: Shift>(place: Place, size: u8, by_cl: bool) -> Threaded {
     with_width!(size, T => match (place, by_cl) {
-        (Place::Register, false) => shift_reg::<S, T, false> as Handler,
-        (Place::Register, true) => shift_reg::<S, T, true>,
-        (Place::Memory(_), false) => shift_mem::<S, T, false>,
-        (Place::Memory(_), true) => shift_mem::<S, T, true>,
+        (Place::Register, false) => threaded!(shift_reg::<S, T, false>),
+        (Place::Register, true) => threaded!(shift_reg::<S, T, true>),
+        (Place::Memory(_), false) => threaded!(shift_mem::<S, T, false>),
+        (Place::Memory(_), true) => threaded!(shift_mem::<S, T, true>),
     })
 }
 
@@ -217,11 +218,11 @@ fn double_mem<S: DoubleShift, T: Width, const BY_CL: bool>(cpu: &mut Cpu, env: &
 }
 
 /// SHLD or SHRD by `imm`, or by CL.
-pub fn double_shift<S: DoubleShift>(place: Place, size: u8, by_cl: bool) -> Handler {
+pub fn double_shift<S: DoubleShift>(place: Place, size: u8, by_cl: bool) -> Threaded {
     with_width!(size, T => match (place, by_cl) {
-        (Place::Register, false) => double_reg::<S, T, false> as Handler,
-        (Place::Register, true) => double_reg::<S, T, true>,
-        (Place::Memory(_), false) => double_mem::<S, T, false>,
-        (Place::Memory(_), true) => double_mem::<S, T, true>,
+        (Place::Register, false) => threaded!(double_reg::<S, T, false>),
+        (Place::Register, true) => threaded!(double_reg::<S, T, true>),
+        (Place::Memory(_), false) => threaded!(double_mem::<S, T, false>),
+        (Place::Memory(_), true) => threaded!(double_mem::<S, T, true>),
     })
 }

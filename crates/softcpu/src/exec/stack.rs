@@ -6,7 +6,7 @@ use super::addr;
 use super::form::{Kind, Place};
 use crate::cpu::Cpu;
 use crate::engine::Env;
-use crate::op::{Flow, Handler, Op, Step, Stop, Width};
+use crate::op::{Flow, Handler, Op, Step, Stop, Threaded, Width, threaded};
 use crate::segment::SS;
 
 /// RSP.
@@ -140,13 +140,13 @@ fn pushed<T: Width, const IMMEDIATE: bool>(cpu: &Cpu, op: &Op) -> T {
     if IMMEDIATE { T::from_u64(op.imm) } else { T::get(&cpu.regs, op.src) }
 }
 
-fn push_value<T: Width, S: Stack, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+#[inline(always)]
+fn push_value_fast<T: Width, S: Stack, const IMMEDIATE: bool>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
     let value = pushed::<T, IMMEDIATE>(cpu, op);
-    if push_to_ram::<T, S>(cpu, value) { Ok(Flow::Next) } else { push_value_slow::<T, IMMEDIATE>(cpu, env, op) }
+    push_to_ram::<T, S>(cpu, value).then_some(Flow::Next)
 }
 
-#[cold]
-fn push_value_slow<T: Width, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+fn push_value<T: Width, const IMMEDIATE: bool>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let value = pushed::<T, IMMEDIATE>(cpu, op);
     push::<T, AnyStack>(cpu, env, value)?;
     cpu.after_store()
@@ -159,24 +159,22 @@ fn push_mem<T: Width, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> St
 }
 
 #[inline(always)]
-fn popped<T: Width, S: Stack>(cpu: &mut Cpu, op: &Op, value: T) -> Step {
+fn popped<T: Width, S: Stack>(cpu: &mut Cpu, op: &Op, value: T) -> Flow {
     // In this order: POP RSP leaves what was popped.
     release::<S>(cpu, T::BYTES);
     T::set(&mut cpu.regs, op.dst, value);
-    Ok(Flow::Next)
+    Flow::Next
 }
 
-fn pop_reg<T: Width, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
-    match peek_in_ram::<T, S>(cpu) {
-        Some(value) => popped::<T, S>(cpu, op, value),
-        None => pop_reg_slow::<T>(cpu, env, op),
-    }
+#[inline(always)]
+fn pop_reg_fast<T: Width, S: Stack>(cpu: &mut Cpu, op: &Op) -> Option<Flow> {
+    let value = peek_in_ram::<T, S>(cpu)?;
+    Some(popped::<T, S>(cpu, op, value))
 }
 
-#[cold]
-fn pop_reg_slow<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
+fn pop_reg<T: Width>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
     let value = peek::<T, AnyStack>(cpu, env)?;
-    popped::<T, AnyStack>(cpu, op, value)
+    Ok(popped::<T, AnyStack>(cpu, op, value))
 }
 
 fn pop_mem<T: Width, S: Stack>(cpu: &mut Cpu, env: &mut Env<'_>, op: &Op) -> Step {
@@ -217,7 +215,7 @@ macro_rules! with_stack {
         match $kind {
             Kind::Flat64 => sized!(Stack64),
             Kind::Flat32 => sized!(Stack32),
-            Kind::Segmented => sized!(AnyStack),
+            Kind::Based64 | Kind::Segmented => sized!(AnyStack),
         }
     }};
 }
@@ -235,19 +233,19 @@ pub enum Pushed {
 }
 
 /// PUSH.
-pub fn push_of(what: Pushed, size: u8, stack: Kind) -> Handler {
+pub fn push_of(what: Pushed, size: u8, stack: Kind) -> Threaded {
     with_stack!(size, stack, T, S => match what {
-        Pushed::Register => push_value::<T, S, false> as Handler,
-        Pushed::Immediate => push_value::<T, S, true>,
-        Pushed::Memory => push_mem::<T, S>,
+        Pushed::Register => threaded!(push_value_fast::<T, S, false>, push_value::<T, false>),
+        Pushed::Immediate => threaded!(push_value_fast::<T, S, true>, push_value::<T, true>),
+        Pushed::Memory => threaded!(push_mem::<T, S>),
     })
 }
 
 /// POP.
-pub fn pop_to(place: Place, size: u8, stack: Kind) -> Handler {
+pub fn pop_to(place: Place, size: u8, stack: Kind) -> Threaded {
     with_stack!(size, stack, T, S => match place {
-        Place::Register => pop_reg::<T, S> as Handler,
-        Place::Memory(_) => pop_mem::<T, S>,
+        Place::Register => threaded!(pop_reg_fast::<T, S>, pop_reg::<T>),
+        Place::Memory(_) => threaded!(pop_mem::<T, S>),
     })
 }
 

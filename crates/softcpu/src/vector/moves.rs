@@ -61,9 +61,9 @@ pub enum Direction {
 fn move_of<const ALIGNED: bool>(encoded: Encoded, direction: Direction) -> Handler {
     with_encoding!(encoded, E => match direction {
         Direction::Between => between::<E> as Handler,
-        Direction::Load(Kind::Segmented) => load::<E, ALIGNED>,
+        Direction::Load(Kind::Based64 | Kind::Segmented) => load::<E, ALIGNED>,
         Direction::Load(_) => load_flat::<E, ALIGNED>,
-        Direction::Store(Kind::Segmented) => store::<E, ALIGNED>,
+        Direction::Store(Kind::Based64 | Kind::Segmented) => store::<E, ALIGNED>,
         Direction::Store(_) => store_flat::<E, ALIGNED>,
     })
 }
