@@ -1,4 +1,4 @@
-//! How fast the software CPU executes: loops of integer, memory and x87 instructions, and calls, in millions of instructions a second.
+//! How fast the software CPU executes: loops of integer, memory, x87 and SSE instructions, and calls, in millions of instructions a second.
 //!
 //! `cargo run --release -p softcpu --example mips`
 
@@ -60,10 +60,42 @@ const X87: &[u8] = &[
     0x75, 0xF2, // jnz
 ];
 
-/// CPUID that announces an FPU.
+/// Seven instructions, as memory is copied with SSE: two loads, two stores, two additions and a branch.
+const SSE_COPY: &[u8] = &[
+    0xF3, 0x0F, 0x6F, 0x06, // movdqu xmm0, [esi]
+    0xF3, 0x0F, 0x6F, 0x4E, 0x10, // movdqu xmm1, [esi + 16]
+    0x0F, 0x29, 0x07, // movaps [edi], xmm0
+    0x0F, 0x29, 0x4F, 0x10, // movaps [edi + 16], xmm1
+    0x83, 0xC0, 0x20, // add eax, 32
+    0xFF, 0xC9, // dec ecx
+    0x75, 0xE9, // jnz
+];
+
+/// Seven instructions, as strings are searched with SSE2.
+const SSE_SEARCH: &[u8] = &[
+    0x66, 0x0F, 0x6F, 0x06, // movdqa xmm0, [esi]
+    0x66, 0x0F, 0x74, 0xC1, // pcmpeqb xmm0, xmm1
+    0x66, 0x0F, 0xDA, 0x46, 0x10, // pminub xmm0, [esi + 16]
+    0x66, 0x0F, 0xD7, 0xC0, // pmovmskb eax, xmm0
+    0x85, 0xC0, // test eax, eax
+    0xFF, 0xC9, // dec ecx
+    0x75, 0xE9, // jnz
+];
+
+/// Six instructions, four of them SSE's with numbers of double precision.
+const SSE_DOUBLE: &[u8] = &[
+    0xF2, 0x0F, 0x10, 0x06, // movsd xmm0, [esi]
+    0xF2, 0x0F, 0x58, 0x46, 0x08, // addsd xmm0, [esi + 8]
+    0xF2, 0x0F, 0x59, 0x07, // mulsd xmm0, [edi]
+    0xF2, 0x0F, 0x11, 0x47, 0x08, // movsd [edi + 8], xmm0
+    0xFF, 0xC9, // dec ecx
+    0x75, 0xEA, // jnz
+];
+
+/// CPUID that announces an FPU, FXSAVE, SSE and SSE2.
 fn cpuid() -> CpuidTable {
     let entry = |leaf, registers| CpuidEntry { leaf, subleaf: None, registers };
-    CpuidTable::new(vec![entry(0, [1, 0, 0, 0]), entry(1, [0, 0, 0, 1])])
+    CpuidTable::new(vec![entry(0, [1, 0, 0, 0]), entry(1, [0, 0, 0, 1 | 7 << 24])])
 }
 
 fn measure(name: &str, code: &[u8]) {
@@ -80,6 +112,9 @@ fn measure(name: &str, code: &[u8]) {
     let cpu = engine.cpu_mut(0);
     cpu.set_flat_protected32(0x1000);
     cpu.regs.fill(0);
+    // OSFXSR.
+    cpu.cr4 = 1 << 9;
+    cpu.mode_changed();
     cpu.regs[1] = 0xFFFF_FFFF;
     cpu.regs[4] = 0x8000;
     cpu.regs[6] = 0x2000;
@@ -100,4 +135,7 @@ fn main() {
     measure("memory loop", MEMORY);
     measure("calls", CALLS);
     measure("x87 loop", X87);
+    measure("SSE copy", SSE_COPY);
+    measure("SSE2 search", SSE_SEARCH);
+    measure("SSE2 double", SSE_DOUBLE);
 }

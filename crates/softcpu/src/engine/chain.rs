@@ -305,3 +305,94 @@ pub fn offset_rip(cpu: &Cpu, rip: u64, offset: u64) -> u64 {
     let next = rip.wrapping_add(offset);
     if cpu.mode.is_64() { next } else { next & 0xFFFF_FFFF }
 }
+
+#[cfg(test)]
+mod tests {
+    use vcpu::{Exit, Pending};
+
+    use super::*;
+    use crate::exec::testing::{Machine, Mode};
+    use crate::segment::Table;
+
+    const GDT: u64 = 0x4000;
+    const IDT: u64 = 0x3000;
+    const HANDLER: u64 = 0x2000;
+    const COUNTER: u64 = 0x5000;
+    const VECTOR: u8 = 0x40;
+
+    /// Interrupts at regular times.
+    struct Ticker {
+        due_ns: u64,
+        raised: bool,
+    }
+
+    impl Bus for Ticker {
+        fn advance(&mut self, now_ns: u64) {
+            while self.due_ns <= now_ns {
+                self.raised = true;
+                self.due_ns += 137;
+            }
+        }
+        fn next_event_ns(&self) -> Option<u64> {
+            Some(self.due_ns)
+        }
+        fn pending(&self, _vcpu: usize) -> Pending {
+            Pending { interrupt: self.raised, ..Pending::default() }
+        }
+        fn take_interrupt(&mut self, _vcpu: usize) -> Option<u8> {
+            std::mem::take(&mut self.raised).then_some(VECTOR)
+        }
+    }
+
+    /// A loop full of what is done without leaving the chain.
+    const CODE: &[u8] = &[
+        0xFA, // cli
+        0x0F, 0x31, // rdtsc
+        0x01, 0xC3, // add ebx, eax
+        0x9C, // pushfq
+        0xFB, // sti
+        0xFF, 0xC1, // inc ecx, in the shadow
+        0xF3, 0x90, // pause
+        0x9D, // popfq, which closes
+        0x48, 0x81, 0xF9, 0x40, 0x01, 0x00, 0x00, // cmp rcx, 0x140
+        0x72, 0x02, // jb, over
+        0xFF, 0xC2, // inc edx
+        0xFB, // sti
+        0xFA, // cli, in the shadow
+        0x48, 0x85, 0xC9, // test rcx, rcx
+        0x79, 0xE2, // jns, to the cli
+    ];
+
+    fn machine() -> Machine {
+        let mut machine = Machine::new(Mode::Long64);
+        machine.poke(crate::exec::testing::CODE, CODE);
+        // inc dword ptr [COUNTER]; iretq
+        machine.poke(HANDLER, &[0xFF, 0x04, 0x25, 0x00, 0x50, 0x00, 0x00, 0x48, 0xCF]);
+        for (i, descriptor) in [0, 0x00AF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF_u64].into_iter().enumerate() {
+            machine.poke(GDT + 8 * i as u64, &descriptor.to_le_bytes());
+        }
+        let gate = HANDLER | 8 << 16 | 0x8E00 << 32;
+        machine.poke(IDT + 16 * u64::from(VECTOR), &gate.to_le_bytes());
+        let cpu = machine.cpu();
+        cpu.gdtr = Table { base: GDT, limit: 0xFF };
+        cpu.idtr = Table { base: IDT, limit: 0xFFF };
+        machine
+    }
+
+    #[test]
+    fn a_run_is_the_same_in_whatever_pieces() {
+        let mut outcomes = Vec::new();
+        for piece in [6000, 1, 2, 7, 100] {
+            let (mut machine, mut bus) = (machine(), Ticker { due_ns: 137, raised: false });
+            while machine.instructions() < 6000 {
+                let budget = piece.min(6000 - machine.instructions());
+                assert_eq!(machine.run_with(&mut bus, budget), Exit::Budget, "in pieces of {piece}");
+            }
+            outcomes.push((machine.state(), machine.peek64(COUNTER)));
+        }
+        assert!(outcomes[0].1 > 100, "{} interrupts", outcomes[0].1);
+        for outcome in &outcomes {
+            assert_eq!(*outcome, outcomes[0]);
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! What tests of instructions run on: a vCPU in a chosen mode that executes hand-assembled bytes until they end.
 
+use std::hash::{DefaultHasher, Hasher};
+
 use guestmem::GuestMemory;
 use vcpu::{Bus, Clock, Exit, Reply};
 use x86defs::{cr, segment as attr};
@@ -188,6 +190,18 @@ impl Machine {
     /// Execute until some exit, at most so many instructions.
     pub fn run_budget(&mut self, budget: u64) {
         self.engine.run(&mut self.bus, budget);
+    }
+
+    /// Execute with other devices around, until some exit, at most so many instructions.
+    pub fn run_with(&mut self, bus: &mut dyn Bus, budget: u64) -> Exit {
+        self.engine.run(bus, budget)
+    }
+
+    /// A hash of everything that decides the future, but for memory.
+    pub fn state(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.engine.hash_state(&mut hasher);
+        hasher.finish()
     }
 
     /// Execute one instruction.
