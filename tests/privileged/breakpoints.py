@@ -68,7 +68,8 @@ def make_breakpoint_case(rng: random.Random) -> Case:
     b = Builder(rng, long=rng.random() < 0.5)
     b.ring = rng.choice((0, 3))
     parts = [rng.choice(list(ACCESSES.items())) for _ in range(rng.choice((1, 2, 3)))]
-    parts.sort(key=lambda part: part[0].endswith("b"))  # What moves pointers by single bytes comes last.
+    # What moves pointers by single bytes, or changes the port, comes last.
+    parts.sort(key=lambda part: part[0].endswith("b") or part[0] == "div")
     stepped = rng.random() < 0.25
     code = (SET_TF if stepped else b"") + b"".join(part for _, part in parts)
     case = b.case(

@@ -58,14 +58,14 @@ AGREED: dict[tuple[str, str], str] = {
     ("long", "intel"): "a22feefcd45957d5",
     ("virtual", "intel"): "e2a408c370304eef",
     ("syscall", "intel"): "e536a3e7ab0920cd",
-    ("breakpoint", "intel"): "ee97bd9839862af4",
+    ("breakpoint", "intel"): "27b54e3163bf87b0",
     ("paging", "amd"): "f26930b8eb771903",
     ("keys", "amd"): "3683d9171af95c76",
     ("protected", "amd"): "dc23f657ff8308fd",
     ("long", "amd"): "e9d7a6d2d23491f9",
     ("virtual", "amd"): "e2a408c370304eef",
     ("syscall", "amd"): "c7e19c70b4a003a0",
-    ("breakpoint", "amd"): "859cb6cd7c6fe388",
+    ("breakpoint", "amd"): "0b0820ba70fb483b",
 }
 """Digests of the records of 200 cases."""
 
