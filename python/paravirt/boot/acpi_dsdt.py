@@ -7,6 +7,7 @@ Source: ACPI specification 6.5; for `_PRT` and the PIIX3's routing, section 6.2.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from paravirt.boot import layout
 from paravirt.boot.aml import (
@@ -60,6 +61,7 @@ def _processor(uid: int) -> bytes:
     return device(f"C{uid:03X}", name("_HID", string("ACPI0007")), name("_UID", uid))
 
 
+@cache  # It is the same in each machine, and each reset writes the tables anew.
 def _pci_host_bridge() -> bytes:
     return device(
         "PCI0",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from functools import cache
 
 from paravirt.boot import layout
 from paravirt.boot.acpi_blob import checksum
@@ -73,7 +74,8 @@ def _processor(apic_id: int, is_boot: bool) -> bytes:
     return struct.pack("<BBBBII8x", PROCESSOR, apic_id, APIC_VERSION, flags, SIGNATURE, FEATURES)
 
 
-def _interrupts() -> list[bytes]:
+@cache  # As it is the same in each machine.
+def _interrupts() -> tuple[bytes, ...]:
     """The pins of the PCI slots, then the ISA interrupts that are left: the cascade has none, the timer is on pin 2."""
     pci = [
         _interrupt(LEVEL_HIGH, PCI_BUS, slot << 2 | pin, pci_gsi(slot, pin))
@@ -85,7 +87,7 @@ def _interrupts() -> list[bytes]:
         for irq in range(ISA_IRQS)
         if irq != CASCADE_IRQ and irq not in PCI_IRQS
     ]
-    return pci + isa
+    return (*pci, *isa)
 
 
 def _interrupt(flags: int, bus: int, source: int, pin: int) -> bytes:
