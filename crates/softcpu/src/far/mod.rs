@@ -63,14 +63,11 @@ fn truncate(offset: u64, bytes: u8) -> u64 {
     offset & addr::size_mask(bytes)
 }
 
-/// RIP behind an instruction that stands alone.
+/// RIP behind an instruction that stands alone. In 16-bit code too it has 32 bits: a segment may be larger than 64 KiB, and
+/// only what is pushed with 16 bits is cut to them.
 fn next_rip(cpu: &Cpu, op: &Op) -> u64 {
     let next = cpu.rip.wrapping_add(u64::from(op.len));
-    match cpu.mode.bits() {
-        64 => next,
-        32 => next & 0xFFFF_FFFF,
-        _ => next & 0xFFFF,
-    }
+    if cpu.mode.is_64() { next } else { next & 0xFFFF_FFFF }
 }
 
 #[cfg(test)]
@@ -98,5 +95,13 @@ mod tests {
             };
             assert_eq!(carried_out(&machine.cpu, &op).size, size, "{imm} {address:#x}");
         }
+    }
+
+    #[test]
+    fn code_of_16_bits_may_be_above_64_kib() {
+        let mut machine = Machine::real();
+        machine.cpu.rip = 0x1_FFFF;
+        let op = Op { len: 2, ..Op::new(interrupt::int3) };
+        assert_eq!(next_rip(&machine.cpu, &op), 0x2_0001);
     }
 }
