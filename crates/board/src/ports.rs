@@ -216,8 +216,8 @@ impl Board {
     }
 
     fn i8042_interrupt(&mut self) {
-        if self.i8042.take_interrupt() {
-            self.pulse_irq(i8042::IRQ);
+        if let Some(irq) = self.i8042.take_interrupt() {
+            self.pulse_irq(irq);
         }
     }
 

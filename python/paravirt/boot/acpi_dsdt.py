@@ -102,6 +102,7 @@ def _isa_bridge() -> bytes:
         _isa_device("COM1", eisa_id("PNP0501"), io_ports(0x3F8, 8), irq(4)),
         _isa_device("RTC", eisa_id("PNP0B00"), io_ports(0x70, 2), irq(8)),
         _isa_device("KBD", eisa_id("PNP0303"), io_ports(0x60, 1), io_ports(0x64, 1), irq(1)),
+        _isa_device("MOU", eisa_id("PNP0F13"), irq(12)),
         _isa_device("FWCF", string("QEMU0002"), io_ports(FW_CFG_PORT, FW_CFG_PORTS)),
     )
 

@@ -4,7 +4,7 @@
 //! may touch the bus, at a fault, at code that is not known yet, after a change that events may have waited for.
 
 use vcpu::Bus;
-use x86defs::rflags;
+use x86defs::{dr, rflags};
 
 use super::{Engine, Env, SYSTEM_NS};
 use crate::cache::{Block, BlockId, Kind, NO_BLOCK};
@@ -230,6 +230,8 @@ fn run_private(cpu: &mut Cpu, env: &mut Env<'_>, block: &Block) -> Private {
     cpu.regs[usize::from(BLOCK_RIP)] = start;
     let (deaf, nmi_blocked) = (cpu.system_flags & rflags::IF == 0, cpu.nmi_blocked);
     let skipped_ns = env.skipped_ns;
+    // Nothing that runs here starts with TF set. SYSRET that sets it traps at once.
+    cpu.debug.stepping = false;
     let flow = match (op.run)(cpu, env, op) {
         Ok(flow) => flow,
         Err(stop) => {
@@ -242,6 +244,9 @@ fn run_private(cpu: &mut Cpu, env: &mut Env<'_>, block: &Block) -> Private {
     cpu.meter.set_level(env.work(), cpu.cpl == 3);
     if matches!(flow, Flow::Next | Flow::Sync | Flow::Yield) {
         cpu.rip = offset_rip(cpu, start, u64::from(op.len));
+    }
+    if cpu.debug.stepping {
+        cpu.debug.pending |= dr::DR6_BS;
     }
     let heard = deaf && cpu.system_flags & rflags::IF != 0 || nmi_blocked && !cpu.nmi_blocked;
     if cpu.code_written
@@ -393,6 +398,25 @@ mod tests {
         assert!(outcomes[0].1 > 100, "{} interrupts", outcomes[0].1);
         for outcome in &outcomes {
             assert_eq!(*outcome, outcomes[0]);
+        }
+    }
+
+    /// SYSRET that sets TF traps before the first instruction there; SYSCALL's flags are those behind SFMASK.
+    #[test]
+    fn sysret_traps_by_the_flags_that_it_loads() {
+        const R11: usize = 11;
+        for (flags, pending) in [(rflags::TF, dr::DR6_BS), (0, 0)] {
+            let mut machine = crate::testing::Machine::long64();
+            let cpu = &mut machine.cpu;
+            cpu.efer |= x86defs::cr::EFER_SCE;
+            cpu.regs[R11] = flags | rflags::FIXED;
+            cpu.debug.stepping = true;
+            let op = Op { len: 2, size: 8, ..Op::new(crate::syscall::sysret) };
+            let kind = Kind::Private;
+            let block = Block { bytes: 2, ops: [op].as_slice().into(), links: [NO_BLOCK; 2], offset: 0, kind };
+            let end = machine.with(|cpu, env| run_private(cpu, env, &block));
+            assert_eq!(machine.cpu.debug.pending, pending);
+            assert_eq!(matches!(end, Private::Attention), flags != 0);
         }
     }
 }
