@@ -27,7 +27,7 @@ dmesg | grep -E 'WARNING|BUG:|Oops|lockup|stall|nobody cared|as unstable|Call Tr
 echo "clock source $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
 poweroff -f
 """
-# Linux trusts the TSCs of several AMD CPUs only if they are invariant, and says so under QEMU and KVM too: "TSC unstable".
+# Of several AMD CPUs Linux trusts only invariant TSCs, and calls others unstable, under QEMU and KVM too.
 EXPECTED = ("the shell runs on 2 CPUs", "hash edeaaff3f1774ad2", "sum 7.4854708606", "reboot: Power down")
 
 HANGING_INIT = """\
