@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -36,6 +37,8 @@ class PseudoTerminal:
 
     def _make_controlling(self) -> None:
         fcntl.ioctl(self.slave, termios.TIOCSCTTY, 0)
+        # A shell's background jobs ignore it, and so would the command.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def press(self, keys: bytes) -> None:
         """Press keys."""
