@@ -1,7 +1,7 @@
 /*
  * Hyper-V's interface as a guest sees it. One case per argument.
  */
-#include <paravirt.h>
+#include "cases.h"
 
 #define HV_GUEST_OS_ID 0x40000000
 #define HV_HYPERCALL 0x40000001
@@ -346,10 +346,7 @@ static void test_beside_kvm(void)
     pv_check(pv_hypercall0(0x7777) == -1000, "KVM still answers what does not come from the page");
 }
 
-static const struct {
-    const char *name;
-    void (*run)(void);
-} cases[] = {
+static const struct test_case cases[] = {
     {"discovery", test_discovery}, {"page", test_page}, {"user", test_user},   {"ipi", test_ipi},
     {"flush", test_flush},         {"output", test_output}, {"time", test_time}, {"apic", test_apic},
     {"timer", test_timer},         {"crash", test_crash}, {"reset", test_reset}, {"beside-kvm", test_beside_kvm},
@@ -357,14 +354,5 @@ static const struct {
 
 int main(int argc, char **argv)
 {
-    int ran = 0;
-
-    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-        for (int j = 1; j < argc; j++)
-            if (!strcmp(argv[j], cases[i].name)) {
-                cases[i].run();
-                ran++;
-            }
-    pv_check(ran > 0, "there is such a case");
-    return pv_failures();
+    return run_cases(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

@@ -1,7 +1,7 @@
 /*
  * Xen's interface as a guest sees it. One case per argument.
  */
-#include <paravirt.h>
+#include "cases.h"
 
 #define PAGE 4096
 #define DOMID_SELF 0x7FF0
@@ -300,24 +300,12 @@ static void test_poweroff(void) { shut_down(0); }
 static void test_reboot(void) { shut_down(1); }
 static void test_crash(void) { shut_down(3); }
 
-static const struct {
-    const char *name;
-    void (*run)(void);
-} cases[] = {
+static const struct test_case cases[] = {
     {"page", test_page}, {"callback", test_callback}, {"vector", test_vector},     {"poll", test_poll},     {"timer", test_timer},
     {"down", test_down}, {"poweroff", test_poweroff}, {"reboot", test_reboot}, {"crash", test_crash},
 };
 
 int main(int argc, char **argv)
 {
-    int ran = 0;
-
-    for (unsigned i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-        for (int j = 1; j < argc; j++)
-            if (!strcmp(argv[j], cases[i].name)) {
-                cases[i].run();
-                ran++;
-            }
-    pv_check(ran > 0, "there is such a case");
-    return pv_failures();
+    return run_cases(cases, sizeof(cases) / sizeof(cases[0]), argc, argv);
 }

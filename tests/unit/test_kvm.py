@@ -17,10 +17,9 @@ from paravirt.interfaces.kvm import (
     Feature,
     KvmClockPairing,
     KvmStealTime,
-    PvclockVcpuTimeInfo,
     PvclockWallClock,
-    time_scale,
 )
+from paravirt.interfaces.pvclock import VcpuTimeInfo, time_scale
 
 from .fakes import CS_32BIT, FakeMachine, FakeVm
 
@@ -74,7 +73,7 @@ def test_time_scale(tsc_hz: int, shift: int, mul: int, ns: int) -> None:
 
 @pytest.mark.parametrize(
     ("structure", "size"),
-    [(PvclockWallClock, 12), (PvclockVcpuTimeInfo, 32), (KvmStealTime, 64), (KvmClockPairing, 64)],
+    [(PvclockWallClock, 12), (VcpuTimeInfo, 32), (KvmStealTime, 64), (KvmClockPairing, 64)],
 )
 def test_sizes(structure: type[ctypes.Structure], size: int) -> None:
     """As in the header that guests are compiled with."""

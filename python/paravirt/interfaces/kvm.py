@@ -24,9 +24,10 @@ from paravirt.errors import ConfigurationError, GuestFault, GuestMemoryError
 from paravirt.hypercalls.arguments import GpaPtr, layout_of, u32
 from paravirt.hypercalls.fixup import Policy
 from paravirt.interfaces.base import CpuidLeaf, Interface, hypercall, msr_read, msr_write, parse_options
+from paravirt.interfaces.pvclock import TSC_STABLE, VcpuTimeInfo, time_scale
 from paravirt.vcpu import Vcpu
 
-__all__ = ["KVM", "Feature", "Hint", "time_scale"]
+__all__ = ["KVM", "Feature", "Hint"]
 
 # -- definitions
 
@@ -102,7 +103,6 @@ MAP_GPA_RANGE_RESERVED = ~0x1F
 """Bits 3:0 of the attributes are the size of pages, bit 4 whether they are encrypted."""
 PAGE_SIZE = 4096
 
-PVCLOCK_TSC_STABLE = 1 << 0
 
 ICR_VECTOR = 0xFF
 ICR_DELIVERY_MODE_SHIFT = 8
@@ -118,22 +118,6 @@ class PvclockWallClock(ctypes.LittleEndianStructure):
 
     _pack_ = 1
     _fields_: ClassVar = [("version", ctypes.c_uint32), ("sec", ctypes.c_uint32), ("nsec", ctypes.c_uint32)]
-
-
-class PvclockVcpuTimeInfo(ctypes.LittleEndianStructure):
-    """`struct pvclock_vcpu_time_info`: how to make nanoseconds of a TSC value."""
-
-    _pack_ = 1
-    _fields_: ClassVar = [
-        ("version", ctypes.c_uint32),
-        ("pad0", ctypes.c_uint32),
-        ("tsc_timestamp", ctypes.c_uint64),
-        ("system_time", ctypes.c_uint64),
-        ("tsc_to_system_mul", ctypes.c_uint32),
-        ("tsc_shift", ctypes.c_int8),
-        ("flags", ctypes.c_uint8),
-        ("pad", ctypes.c_uint8 * 2),
-    ]
 
 
 class KvmStealTime(ctypes.LittleEndianStructure):
@@ -164,21 +148,6 @@ class KvmClockPairing(ctypes.LittleEndianStructure):
 
 
 # -- behaviour
-
-
-def time_scale(tsc_khz: int) -> tuple[int, int]:
-    """Return (tsc_to_system_mul, tsc_shift) for a TSC frequency.
-
-    ns = ((ticks << shift) * mul) >> 32, to the right for a negative shift; as KVM computes them.
-    """
-    ticks_per_s, shift = tsc_khz * 1000, 0
-    while ticks_per_s > 2 * NS_PER_S or ticks_per_s >= 1 << 32:
-        ticks_per_s >>= 1
-        shift -= 1
-    while ticks_per_s <= NS_PER_S:
-        ticks_per_s <<= 1
-        shift += 1
-    return (NS_PER_S << 32) // ticks_per_s, shift
 
 
 @dataclass(slots=True)
@@ -320,11 +289,11 @@ class KVM(Interface):
         one's TSC, so that it is stable. Virtual time never goes back, so no later update is needed."""
         area = GpaPtr[bytes](vcpu, gpa)
         mul, shift = time_scale(vcpu.machine.tsc_khz)
-        flags = PVCLOCK_TSC_STABLE if Feature.CLOCKSOURCE_STABLE in self.features else 0
+        flags = TSC_STABLE if Feature.CLOCKSOURCE_STABLE in self.features else 0
         try:
             version = int.from_bytes(area.read_bytes(4), "little")
             version += version & 1
-            area.write_bytes(bytes(PvclockVcpuTimeInfo(version + 2, 0, vcpu.tsc_offset, 0, mul, shift, flags)))
+            area.write_bytes(bytes(VcpuTimeInfo(version + 2, 0, vcpu.tsc_offset, 0, mul, shift, flags)))
         except GuestMemoryError:
             return
 

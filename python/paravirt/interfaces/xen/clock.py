@@ -8,19 +8,16 @@ Source: Xen's public/xen.h (vcpu_time_info, shared_info), public/vcpu.h (runstat
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from paravirt.errors import GuestMemoryError
-from paravirt.interfaces.kvm import time_scale
+from paravirt.interfaces.pvclock import TSC_STABLE, VcpuTimeInfo, time_scale
 from paravirt.interfaces.xen.domain import TIME_INFO, Domain, VcpuState
 
 __all__ = ["Clock"]
 
 NS_PER_S = 10**9
-TSC_STABLE = 1 << 0
 WALL_CLOCK_WIDE, WALL_CLOCK_NARROW = 3072, 2304
 """Offsets of wc_version in the shared page; wc_sec, wc_nsec and wc_sec_hi follow, the last behind a gap if narrow."""
 WC_SEC_HI_WIDE, WC_SEC_HI_NARROW = 3084, 2340
@@ -28,22 +25,6 @@ WC_SEC_HI_WIDE, WC_SEC_HI_NARROW = 3084, 2340
 RUNNING, RUNNABLE, BLOCKED, OFFLINE = range(4)
 RUNSTATE_WIDE = struct.Struct("<i4xQ4Q")
 RUNSTATE_NARROW = struct.Struct("<iQ4Q")
-
-
-class VcpuTimeInfo(ctypes.LittleEndianStructure):
-    """`struct vcpu_time_info`."""
-
-    _pack_ = 1
-    _fields_: ClassVar = [
-        ("version", ctypes.c_uint32),
-        ("pad0", ctypes.c_uint32),
-        ("tsc_timestamp", ctypes.c_uint64),
-        ("system_time", ctypes.c_uint64),
-        ("tsc_to_system_mul", ctypes.c_uint32),
-        ("tsc_shift", ctypes.c_int8),
-        ("flags", ctypes.c_uint8),
-        ("pad1", ctypes.c_uint8 * 2),
-    ]
 
 
 @dataclass(slots=True)

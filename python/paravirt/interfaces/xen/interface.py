@@ -19,7 +19,7 @@ from paravirt.host import HOSTS, UD_VECTOR
 from paravirt.hypercalls.arguments import argument_annotations, u32
 from paravirt.hypercalls.registers import XEN_CONVENTION
 from paravirt.interfaces.base import CpuidLeaf, Interface, MsrEntry, hypercall, parse_options
-from paravirt.interfaces.kvm import time_scale
+from paravirt.interfaces.pvclock import time_scale
 from paravirt.interfaces.xen.abi import DOMID_OWN, MASK32, PAGE_SIZE, VERSION, Errno, Struct, XenError
 from paravirt.interfaces.xen.caller import Caller
 from paravirt.interfaces.xen.clock import Clock
